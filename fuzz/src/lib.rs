@@ -1,0 +1,1 @@
+//! Shared by the fuzz targets: the stub that lets each target build on stable.

@@ -1,0 +1,263 @@
+//! The merged policy: what remains after parsing, includes, overrides and the command line.
+//!
+//! Nothing here knows TOML. The emulator reads these types only.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::emulator::codec::Codec;
+
+/// Where a row was written: a file (or `command line`), 1-based line and column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// File name as the user would type it, `built-in:NAME`, or `command line`.
+    pub file: Arc<str>,
+    /// 1-based line; 0 when the source has no lines (command line).
+    pub line: u32,
+    /// 1-based column in characters; 0 when the source has no lines.
+    pub column: u32,
+}
+
+impl Origin {
+    /// An origin without a line, such as `command line`.
+    pub fn synthetic(name: &str) -> Self {
+        Origin { file: name.into(), line: 0, column: 0 }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
+    }
+}
+
+/// A value together with the place it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// The fields of uname(2) that the policy replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uname {
+    /// `sysname`, also `/proc/sys/kernel/ostype`.
+    pub sysname: Option<Sourced<String>>,
+    /// `nodename`, also `/proc/sys/kernel/hostname`.
+    pub nodename: Option<Sourced<String>>,
+    /// `release`, also `/proc/sys/kernel/osrelease` and `/proc/version`.
+    pub release: Option<Sourced<String>>,
+    /// `version`, also `/proc/sys/kernel/version` and `/proc/version`.
+    pub version: Option<Sourced<String>>,
+    /// `machine`, also `/proc/sys/kernel/arch`.
+    pub machine: Option<Sourced<String>>,
+    /// `domainname`, also `/proc/sys/kernel/domainname`.
+    pub domainname: Option<Sourced<String>>,
+    /// Whether the files named above follow. `false`: only uname(2) itself is answered.
+    pub files: bool,
+}
+
+/// What providers compute from; `None` means the host's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Number of CPUs, 1 to 8192.
+    pub cpus: Option<Sourced<u32>>,
+    /// Bytes of memory, a multiple of 4096, at least 4 MiB.
+    pub memory: Option<Sourced<u64>>,
+}
+
+/// Which namespace a value belongs to. See namespaces(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// One value for the whole tree.
+    #[default]
+    Global,
+    /// One value for each network namespace.
+    Net,
+    /// One value for each UTS namespace.
+    Uts,
+    /// One value for each IPC namespace.
+    Ipc,
+    /// One value for each user namespace.
+    User,
+    /// One value for each pid namespace.
+    Pid,
+}
+
+/// What a write by the tracee does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WriteRule {
+    /// Validated and kept in the virtual tree.
+    #[default]
+    Keep,
+    /// Validated, accepted and dropped.
+    Ignore,
+    /// Refused; the file shows no write bits that would help (EACCES).
+    Deny,
+    /// Tried on the real file, kept in the virtual tree when that cannot be done.
+    Forward,
+}
+
+/// When a row applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum When {
+    /// Always: the virtual object replaces a real one.
+    #[default]
+    Always,
+    /// Only where the real object is absent or cannot be read.
+    Missing,
+}
+
+/// Where the bytes of a file come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Fixed bytes, exactly as read(2) gives them (codecs have already been applied: final newline included).
+    Fixed(Bytes),
+    /// Computed at each open by the named provider.
+    Provider(String),
+    /// The tracee gets the real object at this path (such as `/dev/null`) instead.
+    Like(String),
+}
+
+/// What a row puts at its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A regular file. A `[[sysctl]]` row is a file below `/proc/sys` with a codec.
+    File {
+        /// Its bytes.
+        content: Content,
+        /// How its text is parsed and printed; `None` for free text.
+        codec: Option<Codec>,
+        /// Which namespace its value belongs to.
+        scope: Scope,
+        /// What a write does.
+        write: WriteRule,
+    },
+    /// A directory, merged with the real one when there is one.
+    Dir,
+    /// A symbolic link with this text.
+    Link {
+        /// The link text, as readlink(2) gives it.
+        target: String,
+    },
+    /// Nothing: hides a real object everywhere.
+    Absent,
+}
+
+/// One object of the virtual tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Absolute path without `.`, `..`, `//` or a final slash. A component that is exactly `*` matches any
+    /// one component that exists there. `{cpu}` and `{node}` have been expanded already.
+    pub path: String,
+    /// What is there.
+    pub what: What,
+    /// Permission bits, `0..=0o7777`.
+    pub mode: u16,
+    /// When the row applies.
+    pub when: When,
+    /// What it is for.
+    pub doc: String,
+    /// Provenance of the demand or of the value.
+    pub source: String,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// What a `[[statfs]]` row selects by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StatfsMatch {
+    /// Everything at and below this absolute path.
+    Path(String),
+    /// Every file system that reports this `f_type`.
+    Type(u64),
+}
+
+/// A replacement for what statfs(2) and fstatfs(2) report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatfsRow {
+    /// What it applies to.
+    pub from: StatfsMatch,
+    /// The reported `f_type`.
+    pub f_type: u64,
+    /// Replaces `f_blocks` (in units of the real block size).
+    pub blocks: Option<u64>,
+    /// Replaces `f_bfree` and `f_bavail`.
+    pub bfree: Option<u64>,
+    /// Replaces `f_files`.
+    pub files: Option<u64>,
+    /// Replaces `f_ffree`.
+    pub ffree: Option<u64>,
+    /// Sets or clears ST_RDONLY in `f_flags`.
+    pub readonly: Option<bool>,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// How fsopen(2), fsmount(2) and open_tree(2) are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MountApi {
+    /// Let through; objects reached through the new mounts are still answered from the virtual tree.
+    #[default]
+    Emulate,
+    /// Answered with ENOSYS, so that programs fall back to mount(2) and paths.
+    Enosys,
+}
+
+/// How a call is answered when the supervisor itself fails while serving it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFault {
+    /// The kernel runs the call unchanged.
+    #[default]
+    Continue,
+    /// The call fails with EIO.
+    Eio,
+}
+
+/// Switches of the `[options]` table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Lets io_uring_setup(2) through. Off by default: operations submitted through a ring bypass seccomp.
+    pub io_uring: bool,
+    /// The new mount API.
+    pub mount_api: MountApi,
+    /// Supervisor faults.
+    pub on_fault: OnFault,
+}
+
+/// A merged policy, ready for the emulator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Names of the policies that took part, in the order given, for logs.
+    pub names: Vec<String>,
+    /// uname(2).
+    pub uname: Uname,
+    /// The machine.
+    pub machine: Machine,
+    /// Switches.
+    pub options: Options,
+    /// The tree, in order of rising precedence: a later row wins over an earlier one that matches the same
+    /// path (through `*`). Two rows with the same pattern have been merged into the later one.
+    pub rows: Vec<Row>,
+    /// statfs(2), in order of rising precedence.
+    pub statfs: Vec<StatfsRow>,
+}
+
+impl Policy {
+    /// Whether the policy changes nothing, so that nothing needs to be trapped.
+    pub fn is_empty(&self) -> bool {
+        let Uname { sysname, nodename, release, version, machine, domainname, files: _ } = &self.uname;
+        let uname = [sysname, nodename, release, version, machine, domainname];
+        uname.iter().all(|field| field.is_none())
+            && self.machine == Machine::default()
+            && self.rows.is_empty()
+            && self.statfs.is_empty()
+    }
+}
