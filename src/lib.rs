@@ -8,6 +8,7 @@
 pub mod builder;
 pub mod emulator;
 pub mod handlers;
+pub mod launcher;
 pub mod policy;
 
 pub use builder::{BuildError, Builder};

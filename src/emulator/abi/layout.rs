@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(sysinfo(Layout::X86_64, &info).len(), size_of::<libc::sysinfo>());
         let small = sysinfo(Layout::I386, &info);
         assert_eq!(small.len(), 64);
-        assert_eq!(u32::from_ne_bytes(small[16..20].try_into().expect("four")), (6 << 30 >> 12) as u32);
+        assert_eq!(u32::from_ne_bytes(small[16..20].try_into().expect("four")), (6u64 << 30 >> 12) as u32);
         assert_eq!(u32::from_ne_bytes(small[52..56].try_into().expect("four")), 4096);
     }
 

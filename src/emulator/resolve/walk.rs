@@ -311,6 +311,8 @@ impl Walk<'_> {
             }
             (Entry::File(_) | Entry::Link(_), _) => Ok(self.virtual_leaf(base, name, entry)),
             (Entry::Dir(_), Err(OsErrno::ENOENT)) => {
+                // The kernel cannot follow, wherever the path leads from here.
+                self.tainted = true;
                 let name = String::from_utf8_lossy(name).into_owned();
                 Ok(Next::Pos(Pos::Virtual(base.clone(), vec![name])))
             }

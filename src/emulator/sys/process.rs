@@ -69,6 +69,15 @@ pub fn set_parent_death_signal(signal: i32) -> OsResult<()> {
     prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
+/// Sets the action of a signal to the default.
+pub fn restore_default_action(signal: i32) {
+    // SAFETY: plain old data; SIG_DFL needs no handler.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    // SAFETY: the struct is live and only read; the old action is not asked for.
+    unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+}
+
 /// Whether this process has CAP_SYS_ADMIN in its user namespace, which lets it install filters without
 /// no_new_privs.
 pub fn has_cap_sys_admin() -> bool {

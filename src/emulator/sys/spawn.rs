@@ -44,6 +44,31 @@ impl Stage {
     }
 }
 
+/// Which side of a fork(2) this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's process id.
+    Parent(i32),
+}
+
+/// fork(2) of a process that has one thread only.
+///
+/// # Errors
+/// EBUSY: there are other threads, whose locks the child would inherit locked. EAGAIN: too many processes.
+pub fn fork() -> OsResult<Side> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(OsErrno::EBUSY);
+    }
+    // SAFETY: there is no other thread, so the child is a complete copy and may do anything.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid)),
+    }
+}
+
 /// What the child does before it becomes the program.
 #[derive(Clone, Debug)]
 pub struct ChildSetup {
@@ -104,7 +129,8 @@ fn run(setup: &ChildSetup) -> OsResult<()> {
     at(Stage::Handover, send_message(setup.socket, Stage::Exec.byte(), Some(listener.as_raw_fd())))
 }
 
-fn restore_start_state() {
+/// Gives this process, about to become another program, what it was started with.
+pub fn restore_start_state() {
     // SAFETY: plain old data; SIG_DFL and SIG_IGN need no handler.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = if startup::sigpipe_was_ignored() { libc::SIG_IGN } else { libc::SIG_DFL };
