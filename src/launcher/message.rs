@@ -25,7 +25,15 @@ pub(super) enum Message {
 }
 
 impl Message {
-    fn encode(self) -> [u8; 5] {
+    /// Bytes of any message.
+    pub const SIZE: usize = 5;
+
+    /// Takes a received message apart; `None` for anything else, such as the empty one of a closed socket.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Message::decode(bytes.try_into().ok()?)
+    }
+
+    fn encode(self) -> [u8; Message::SIZE] {
         let (tag, value) = match self {
             Message::Started(pid) => (0, pid),
             Message::Stopped(signal) => (1, signal),
@@ -39,7 +47,7 @@ impl Message {
         [tag, a, b, c, d]
     }
 
-    fn decode([tag, a, b, c, d]: [u8; 5]) -> Option<Self> {
+    fn decode([tag, a, b, c, d]: [u8; Message::SIZE]) -> Option<Self> {
         let value = i32::from_ne_bytes([a, b, c, d]);
         Some(match tag {
             0 => Message::Started(value),
@@ -60,11 +68,9 @@ impl Message {
 
     /// Receives a message without waiting. `Ok(None)`: the other side is gone.
     pub fn receive(socket: &impl AsFd) -> Result<Option<Self>, OsErrno> {
-        let mut bytes = [0u8; 5];
-        match recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)? {
-            5 => Message::decode(bytes).map(Some).ok_or(OsErrno::EPROTO),
-            _ => Ok(None),
-        }
+        let mut bytes = [0u8; Message::SIZE];
+        let len = recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
+        Ok(Message::from_bytes(&bytes[..len]))
     }
 }
 

@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::message::Message;
@@ -104,7 +104,10 @@ impl Server {
             None => return Ok(()),
         };
         Message::Started(self.pid().as_raw()).send(&control);
-        let mut control = Some(AsyncFd::register(control)?);
+        // A SOCK_SEQPACKET socket keeps message boundaries as a datagram socket does, and has an end.
+        let control = std::os::unix::net::UnixDatagram::from(control);
+        control.set_nonblocking(true)?;
+        let mut control = Some(UnixDatagram::from_std(control)?);
         loop {
             if self.reap(&mut control) == Tree::Ended {
                 return Ok(());
@@ -129,7 +132,7 @@ impl Server {
     }
 
     /// Takes note of every child that changed.
-    fn reap(&self, control: &mut Option<AsyncFd<OwnedFd>>) -> Tree {
+    fn reap(&self, control: &mut Option<UnixDatagram>) -> Tree {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
         loop {
             let message = match waitpid(None, Some(flags)) {
@@ -141,7 +144,7 @@ impl Server {
                 Ok(WaitStatus::Stopped(pid, signal)) if pid == self.pid() => Message::Stopped(signal as i32),
                 Ok(WaitStatus::Continued(pid)) if pid == self.pid() => {
                     // Somebody continued the program while the front still stands.
-                    let _ = control.as_ref().map(|control| Message::Continued.send(control.get_ref()));
+                    let _ = control.as_ref().map(|control| Message::Continued.send(control));
                     continue;
                 }
                 Ok(_) => continue,
@@ -151,7 +154,7 @@ impl Server {
                 print_summary(&self.supervisor.engine().stats, self.supervisor.engine().table.rows().count());
             }
             if let Some(front) = control {
-                message.send(front.get_ref());
+                message.send(front);
             }
             if has_ended {
                 *control = None;
@@ -168,25 +171,25 @@ enum Tree {
 }
 
 /// Does what the front says; returns when the front is gone before the program ended.
-async fn hear(control: &mut Option<AsyncFd<OwnedFd>>, program: Pid) {
+async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
     let Some(front) = control else {
         return std::future::pending().await;
     };
     loop {
-        let Ok(mut ready) = front.readable().await else { return };
-        match Message::receive(front.get_ref()) {
-            Ok(Some(Message::Signal(number))) => {
+        let mut bytes = [0u8; Message::SIZE];
+        let Ok(len) = front.recv(&mut bytes).await else { return };
+        match Message::from_bytes(&bytes[..len]) {
+            Some(Message::Signal(number)) => {
                 if let Ok(signal) = Signal::try_from(number) {
                     let _ = kill(program, signal);
                 }
             }
             // Continuing what runs already would make handlers for SIGCONT run twice.
-            Ok(Some(Message::Resume)) if is_stopped(program) => {
+            Some(Message::Resume) if is_stopped(program) => {
                 let _ = kill(program, Signal::SIGCONT);
             }
-            Ok(Some(_)) => {}
-            Err(OsErrno::EAGAIN) => ready.clear_ready(),
-            Ok(None) | Err(_) => return,
+            Some(_) => {}
+            None => return,
         }
     }
 }
