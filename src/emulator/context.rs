@@ -138,14 +138,27 @@ impl Emulator {
         if object.key.starts_with("/proc/sys/") {
             // Linux: fs/proc/proc_sysctl.c, test_perm(): the effective user id counts, no capability does.
             let uid = if who == Who::Effective { status.uid[1] } else { uid };
-            let class = if uid == 0 { classes[0] } else if in_group { classes[1] } else { classes[2] };
+            let class = if uid == 0 {
+                classes[0]
+            } else if in_group {
+                classes[1]
+            } else {
+                classes[2]
+            };
             return if class & want == want { Ok(()) } else { Err(Errno::EACCES.into()) };
         }
         // Linux: fs/namei.c, generic_permission(). The owner is root in the initial user namespace.
-        let class = if uid == 0 { classes[0] } else if in_group { classes[1] } else { classes[2] };
+        let class = if uid == 0 {
+            classes[0]
+        } else if in_group {
+            classes[1]
+        } else {
+            classes[2]
+        };
         let any_execute = mode & 0o111 != 0 || object.is_dir();
         let override_ = status.has_capability(CAP_DAC_OVERRIDE) && (want & 1 == 0 || any_execute);
-        let reads = (want == 4 || object.is_dir() && want & 2 == 0) && status.has_capability(CAP_DAC_READ_SEARCH);
+        let reads =
+            (want == 4 || object.is_dir() && want & 2 == 0) && status.has_capability(CAP_DAC_READ_SEARCH);
         if class & want == want || override_ || reads { Ok(()) } else { Err(Errno::EACCES.into()) }
     }
 

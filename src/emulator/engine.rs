@@ -159,7 +159,15 @@ impl Engine {
             tracing::trace!(backend = "notify", tid, syscall, path, verdict = verdict_name, elapsed_us);
         } else {
             let errno = errno.map(|errno| errno.to_string());
-            tracing::debug!(backend = "notify", tid, syscall, path, verdict = verdict_name, errno, elapsed_us);
+            tracing::debug!(
+                backend = "notify",
+                tid,
+                syscall,
+                path,
+                verdict = verdict_name,
+                errno,
+                elapsed_us
+            );
         }
     }
 }

@@ -15,7 +15,8 @@ impl Host for OsHost {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names =
+            std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
 }
@@ -53,9 +54,8 @@ fn host_memory() -> u64 {
 /// uname(2) under a policy.
 pub fn uname(policy: &Policy) -> UnameView {
     let host = nix::sys::utsname::uname();
-    let text = |field: &dyn Fn(&nix::sys::utsname::UtsName) -> String| {
-        host.as_ref().map(field).unwrap_or_default()
-    };
+    let text =
+        |field: &dyn Fn(&nix::sys::utsname::UtsName) -> String| host.as_ref().map(field).unwrap_or_default();
     let pick = |given: &Option<Sourced<String>>, own: String| {
         given.as_ref().map_or(own, |given| given.value.clone())
     };

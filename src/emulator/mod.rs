@@ -16,6 +16,7 @@ pub mod failure;
 pub mod filter;
 pub mod host;
 pub mod object;
+pub mod probe;
 pub mod provider;
 pub mod reply;
 pub mod resolve;

@@ -73,10 +73,8 @@ impl Inodes {
             return *number;
         }
         let key: Arc<str> = key.into();
-        let number = *self
-            .by_key
-            .entry(key.clone())
-            .or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
+        let number =
+            *self.by_key.entry(key.clone()).or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
         self.by_number.insert(number, key);
         number
     }

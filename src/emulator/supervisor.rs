@@ -12,9 +12,9 @@ use super::backend::notify::{NotifyOptions, NotifyServer};
 use super::context::{Emulator, EmulatorError};
 use super::engine::Engine;
 use super::filter::{self, FilterError, TrapAction};
+use super::sys::process;
 use super::sys::seccomp::{Instruction, Listener};
 use super::sys::spawn::{self, ChildSetup, Stage};
-use super::sys::process;
 use super::syscall::{Syscall, SyscallTable};
 use crate::policy::Policy;
 
@@ -148,8 +148,7 @@ impl Supervisor {
         })?;
         let server = match spawn::receive_result(handover, self.program.is_empty()) {
             Ok(Some(listener)) => {
-                let server =
-                    NotifyServer::start(Listener::from(listener), self.engine.clone(), self.notify);
+                let server = NotifyServer::start(Listener::from(listener), self.engine.clone(), self.notify);
                 match server {
                     Ok(server) => Some(server),
                     Err(source) => return Err(give_up(child, "start a receiver", source)),

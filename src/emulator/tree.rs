@@ -91,7 +91,8 @@ impl Tree {
     fn insert(&mut self, components: &[&str], precedence: u32, row: Arc<Row>) {
         let mut at = 0;
         for (depth, name) in components.iter().enumerate() {
-            let is_pid = depth == 1 && components[0] == "proc" && matches!(*name, "self" | "thread-self" | "*");
+            let is_pid =
+                depth == 1 && components[0] == "proc" && matches!(*name, "self" | "thread-self" | "*");
             at = self.child_or_new(at, if is_pid { PID } else { name });
         }
         self.nodes[at as usize].row = Some((precedence, row));
@@ -318,7 +319,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("sysemu-tree-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("devices/virtual/dmi/id")).expect("mkdir");
         std::fs::create_dir_all(dir.join("class/dmi")).expect("mkdir");
-        std::os::unix::fs::symlink("../../devices/virtual/dmi/id", dir.join("class/dmi/id")).expect("symlink");
+        std::os::unix::fs::symlink("../../devices/virtual/dmi/id", dir.join("class/dmi/id"))
+            .expect("symlink");
         let rows = vec![file("/sys/class/dmi/id/product_name", "x"), file("/sys/class/none/a", "y")];
         let tree = Tree::build(&Policy { rows, ..Policy::default() }, &dir);
         std::fs::remove_dir_all(&dir).expect("remove");

@@ -16,8 +16,19 @@ const UNSHARE_TESTS: &[ArgTest] = &[
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
     let names = [
-        "chroot", "pivot_root", "mount", "umount", "umount2", "setns", "symlink", "symlinkat", "link", "linkat",
-        "rename", "renameat", "renameat2",
+        "chroot",
+        "pivot_root",
+        "mount",
+        "umount",
+        "umount2",
+        "setns",
+        "symlink",
+        "symlinkat",
+        "link",
+        "linkat",
+        "rename",
+        "renameat",
+        "renameat2",
     ];
     let mut rows: Vec<Syscall> =
         names.into_iter().map(|name| Syscall::new(name, for_paths, invalidate)).collect();

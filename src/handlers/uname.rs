@@ -25,7 +25,6 @@ const OLDEST_FIELD: usize = 9;
 
 fn uname(call: &Call<'_>, fields: usize, width: usize) -> Result<Reply, Failure> {
     let view = &call.emulator.store.uname;
-    let all =
-        [&view.sysname, &view.nodename, &view.release, &view.version, &view.machine, &view.domainname];
+    let all = [&view.sysname, &view.nodename, &view.release, &view.version, &view.machine, &view.domainname];
     Ok(Reply::stored(call.args[0], layout::utsname(&all.map(String::as_str)[..fields], width)))
 }

@@ -61,8 +61,9 @@ pub struct Launch {
     pub notify: NotifyOptions,
     /// Whether to print counts.
     pub summary: Summary,
-    /// Starts logging in the server, once it will make no more processes.
-    pub start_logging: Box<dyn FnOnce()>,
+    /// Starts logging in the server, once it will make no more processes. What it gives is dropped when the
+    /// program ended, to write out what is left.
+    pub start_logging: Box<dyn FnOnce() -> Box<dyn std::any::Any>>,
 }
 
 /// Runs the program and gives the status to exit with. Does not return when the program was killed by a

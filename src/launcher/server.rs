@@ -41,7 +41,7 @@ enum Refusal {
 }
 
 fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refusal> {
-    (launch.start_logging)();
+    let log = (launch.start_logging)();
     let supervisor = Supervisor::builder()
         .policy(launch.policy)
         .carrier(launch.carrier)
@@ -61,7 +61,7 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
         error => Refusal::Own(error.to_string()),
     })?;
     tracing::info!(pid = program.pid(), carrier = emulator.carrier.name(), "started {:?}", launch.command);
-    Ok(Server { supervisor, program, control: None, summary: launch.summary })
+    Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
 }
 
 /// Descriptors of many tracees pass through this process.
@@ -77,6 +77,7 @@ struct Server {
     /// The front; gone once the program ended.
     control: Option<OwnedFd>,
     summary: Summary,
+    log: Option<Box<dyn std::any::Any>>,
 }
 
 impl Server {
@@ -132,15 +133,18 @@ impl Server {
     }
 
     /// Takes note of every child that changed.
-    fn reap(&self, control: &mut Option<UnixDatagram>) -> Tree {
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+    fn reap(&mut self, control: &mut Option<UnixDatagram>) -> Tree {
+        let flags =
+            WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
         loop {
             let message = match waitpid(None, Some(flags)) {
                 Ok(WaitStatus::StillAlive) => return Tree::Runs,
                 Err(OsErrno::EINTR) => continue,
                 Err(_) => return Tree::Ended,
                 Ok(WaitStatus::Exited(pid, status)) if pid == self.pid() => Message::Exited(status),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => Message::Killed(signal as i32),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => {
+                    Message::Killed(signal as i32)
+                }
                 Ok(WaitStatus::Stopped(pid, signal)) if pid == self.pid() => Message::Stopped(signal as i32),
                 Ok(WaitStatus::Continued(pid)) if pid == self.pid() => {
                     // Somebody continued the program while the front still stands.
@@ -150,6 +154,9 @@ impl Server {
                 Ok(_) => continue,
             };
             let has_ended = matches!(message, Message::Exited(_) | Message::Killed(_));
+            if has_ended {
+                self.log = None;
+            }
             if has_ended && self.summary == Summary::Print {
                 print_summary(&self.supervisor.engine().stats, self.supervisor.engine().table.rows().count());
             }
@@ -208,13 +215,19 @@ fn release_standard_error() {
 }
 
 fn print_summary(stats: &Stats, rows: usize) {
-    let counts: Vec<String> =
-        stats.by_verdict().into_iter().map(|(verdict, calls)| format!("{calls} {}", verdict.name())).collect();
-    let all: u64 = (0..rows)
-        .flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries))
-        .sum();
+    let counts: Vec<String> = stats
+        .by_verdict()
+        .into_iter()
+        .map(|(verdict, calls)| format!("{calls} {}", verdict.name()))
+        .collect();
+    let all: u64 =
+        (0..rows).flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries)).sum();
     let calls: u64 = stats.by_verdict().values().sum();
-    eprintln!("sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries", counts.join(", "), stats.interrupted());
+    eprintln!(
+        "sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries",
+        counts.join(", "),
+        stats.interrupted()
+    );
     let missed = stats.missed();
     if !missed.is_empty() {
         eprintln!("sysemu: paths below /proc and /sys that no row owns:");

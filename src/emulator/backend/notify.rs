@@ -52,7 +52,11 @@ impl NotifyServer {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(listener: Listener, engine: Arc<Engine>, options: NotifyOptions) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        listener: Listener,
+        engine: Arc<Engine>,
+        options: NotifyOptions,
+    ) -> std::io::Result<Arc<Self>> {
         if options.sync_wake_up
             && let Err(errno) = listener.set_sync_wake_up()
         {
@@ -81,9 +85,8 @@ impl NotifyServer {
         let number = self.receivers.fetch_add(1, Ordering::SeqCst);
         self.idle.fetch_add(1, Ordering::SeqCst);
         let server = self.clone();
-        let started = std::thread::Builder::new()
-            .name(format!("receiver-{number}"))
-            .spawn(move || server.receive());
+        let started =
+            std::thread::Builder::new().name(format!("receiver-{number}")).spawn(move || server.receive());
         if started.is_err() {
             self.receivers.fetch_sub(1, Ordering::SeqCst);
             self.idle.fetch_sub(1, Ordering::SeqCst);

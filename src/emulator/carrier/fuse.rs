@@ -17,8 +17,8 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use fuser::{
     AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
 };
 use nix::errno::Errno as OsErrno;
 
@@ -26,9 +26,9 @@ use super::Carrier;
 use crate::emulator::object::{Object, ObjectKind, child_key};
 use crate::emulator::resolve::Identify;
 use crate::emulator::store::{Store, honours_offset};
+use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::sys::mount::{Access, detached_fuse};
-use crate::emulator::sys::OsResult;
 use crate::policy::What;
 
 /// The kernel may believe names and attributes this long; they never change during a run.
@@ -175,9 +175,9 @@ impl Server {
     fn object(&self, ino: INodeNo) -> Option<Object> {
         let key = self.store.inodes.key(ino.0)?;
         // Directories on the way to a row need no row of their own.
-        self.store.object(&key).or_else(|| {
-            key.is_empty().then(|| Object { key: "".into(), kind: ObjectKind::Dir(None) })
-        })
+        self.store
+            .object(&key)
+            .or_else(|| key.is_empty().then(|| Object { key: "".into(), kind: ObjectKind::Dir(None) }))
     }
 
     fn attr(&self, object: &Object) -> FileAttr {
@@ -396,4 +396,3 @@ impl Filesystem for Server {
         reply.error(Errno::ENXIO);
     }
 }
-

@@ -40,12 +40,7 @@ pub struct Memo {
 
 fn key(task: &Task, query: &Query<'_>) -> Key {
     let root = &task.view.root_stat;
-    Key {
-        root: (root.mount, root.ino),
-        uid: task.status.uid[3],
-        last: query.last,
-        path: query.path.into(),
-    }
+    Key { root: (root.mount, root.ino), uid: task.status.uid[3], last: query.last, path: query.path.into() }
 }
 
 impl Memo {

@@ -84,7 +84,11 @@ impl Resolver {
     ///
     /// # Errors
     /// Without `/proc` nothing can be resolved.
-    pub fn new(tree: Arc<Tree>, carriers: Arc<dyn Identify>, names: Arc<dyn Names>) -> super::sys::OsResult<Self> {
+    pub fn new(
+        tree: Arc<Tree>,
+        carriers: Arc<dyn Identify>,
+        names: Arc<dyn Names>,
+    ) -> super::sys::OsResult<Self> {
         let groups = nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect();
         let own =
             FsIdentity { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), groups };
@@ -126,8 +130,7 @@ impl Resolver {
             return self.walk_as_self(task, query);
         }
         // The start is opened with the supervisor's rights, the way from there is walked with the caller's.
-        let who =
-            FsIdentity { uid: fs_uid, gid: task.status.gid[3], groups: task.status.groups.clone() };
+        let who = FsIdentity { uid: fs_uid, gid: task.status.gid[3], groups: task.status.groups.clone() };
         let generation = self.views.generation();
         let (mut walk, start) = match self.prepare(task, query)? {
             Some(prepared) => prepared,
@@ -199,7 +202,10 @@ impl Resolver {
 
     fn root_of(&self, task: &Task) -> Result<Pos, Failure> {
         let fd = task.view.root.try_clone().map_err(|error| {
-            Failure::Fault("duplicate a descriptor", nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+            Failure::Fault(
+                "duplicate a descriptor",
+                nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
         })?;
         let stat = task.view.root_stat;
         let kind = place::kind_of(task, fd.as_fd(), &stat);

@@ -31,7 +31,11 @@ impl Resolver {
         if query.resolve != 0 {
             return Verdict::Walk;
         }
-        if query.path.first() == Some(&b'/') { self.screen_absolute(task, query) } else { self.screen_relative(task, query) }
+        if query.path.first() == Some(&b'/') {
+            self.screen_absolute(task, query)
+        } else {
+            self.screen_relative(task, query)
+        }
     }
 
     fn screen_absolute(&self, task: &Task, query: &Query<'_>) -> Verdict {

@@ -163,9 +163,7 @@ impl Walk<'_> {
             Pos::Virtual(base, names) => {
                 let key = virtual_key(&base, &names);
                 match self.tree.entry(&self.tree.at(&key)) {
-                    Entry::Dir(row) => {
-                        Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(row) })
-                    }
+                    Entry::Dir(row) => Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(row) }),
                     _ => Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(None) }),
                 }
             }
@@ -350,7 +348,11 @@ impl Walk<'_> {
         let stat = file::stat_fd(fd.as_fd())?;
         if stat.mount == base.stat.mount {
             let name = std::str::from_utf8(name).ok();
-            let key = base.key.as_deref().zip(name).and_then(|(parent, name)| place::child(base.kind, parent, name));
+            let key = base
+                .key
+                .as_deref()
+                .zip(name)
+                .and_then(|(parent, name)| place::child(base.kind, parent, name));
             return Ok(Rc::new(Real { fd, stat, kind: base.kind, key }));
         }
         let kind = place::kind_of(self.task, fd.as_fd(), &stat);
@@ -478,5 +480,6 @@ fn is_process_dir(key: Option<&str>) -> bool {
 /// reading is their nature, and `when = "missing"` is not meant for them.
 fn is_readable(real: &Real) -> bool {
     real.stat.mode & 0o444 == 0
-        || file::access(Some(real.fd.as_fd()), c"", libc::R_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS).is_ok()
+        || file::access(Some(real.fd.as_fd()), c"", libc::R_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS)
+            .is_ok()
 }

@@ -230,8 +230,8 @@ mod tests {
     #[test]
     fn handover_carries_stage_and_descriptor() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-        let (a, b) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("socketpair");
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .expect("socketpair");
         let file = std::fs::File::open("/dev/null").expect("open");
         send_message(a.as_raw_fd(), Stage::Exec.byte(), Some(file.as_raw_fd())).expect("send");
         send_message(a.as_raw_fd(), Stage::Filter.byte(), None).expect("send");
