@@ -116,7 +116,7 @@ pub struct RunArgs {
 /// How notifications are received.
 #[derive(ClapArgs, Clone)]
 pub struct TuningArgs {
-    /// Threads that receive calls at the start; more are added when all are busy
+    /// Threads that wait for calls at any time; busy ones are replaced
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub receivers: u16,
     /// Whether to ask the kernel for synchronous wake-ups (Linux 6.6)

@@ -52,11 +52,7 @@ pub fn load(args: &PolicyArgs, program: Option<&str>) -> Result<Policy, PolicyEr
 
 /// The receiver options of a command line.
 pub fn notify_options(tuning: &TuningArgs) -> NotifyOptions {
-    NotifyOptions {
-        receivers: tuning.receivers.into(),
-        sync_wake_up: tuning.sync_wake_up == Switch::On,
-        ..NotifyOptions::default()
-    }
+    NotifyOptions { receivers: tuning.receivers.into(), sync_wake_up: tuning.sync_wake_up == Switch::On }
 }
 
 /// Runs the program.

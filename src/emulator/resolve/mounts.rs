@@ -69,6 +69,11 @@ impl MountTable {
         table
     }
 
+    /// All mounts, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter()
+    }
+
     /// The mount with this id.
     pub fn get(&self, id: u64) -> Option<&Mount> {
         self.by_id.get(&id).map(|index| &self.mounts[*index])

@@ -13,8 +13,6 @@ use super::{Final, Query, Resolver, path};
 use crate::emulator::object::{Object, ObjectKind};
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file::{self, Stat};
-use crate::emulator::tree::Entry;
-use crate::policy::When;
 
 /// What the tests found out.
 pub(super) enum Verdict {
@@ -75,6 +73,9 @@ impl Resolver {
     /// A plain path in a procfs holds no links but `self`, `net`, `mounts` and those of process directories,
     /// so its text says what it is.
     fn screen_proc(&self, key: &str) -> Verdict {
+        if let Some(object) = self.certain_file(key) {
+            return Verdict::Virtual(object);
+        }
         let mut names = key.split('/').skip(2);
         let Some(first) = names.next() else { return Verdict::Walk };
         let is_process = first.bytes().all(|byte| byte.is_ascii_digit());
@@ -85,27 +86,13 @@ impl Resolver {
             }
             return Verdict::Kernel;
         }
-        if let Some(object) = self.certain_file(key) {
-            return Verdict::Virtual(object);
-        }
         if self.tree.at(key).is_empty() { Verdict::Kernel } else { Verdict::Walk }
     }
 
     /// The file that the tree has at this key, when no look at the real file system is needed to know.
     fn certain_file(&self, key: &str) -> Option<Object> {
-        let mut cursor = self.tree.root();
-        for name in path::components(key.as_bytes()) {
-            cursor = self.tree.child(&cursor, std::str::from_utf8(name).ok()?);
-            if cursor.is_empty() || cursor.is_wild_only() {
-                return None;
-            }
-        }
-        match self.tree.entry(&cursor) {
-            Entry::File(row) if row.when == When::Always => {
-                Some(Object { key: key.into(), kind: ObjectKind::File(row) })
-            }
-            _ => None,
-        }
+        let row = self.tree.certain_file(key)?;
+        Some(Object { key: key.into(), kind: ObjectKind::File(row.clone()) })
     }
 
     fn is_foreign(&self, text: &[u8]) -> bool {
