@@ -9,6 +9,7 @@ pub mod abi;
 pub mod backend;
 pub mod carrier;
 pub mod codec;
+pub mod confine;
 pub mod context;
 pub mod engine;
 pub mod errno;

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::message::Message;
 use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
+use crate::emulator::confine;
 use crate::emulator::stats::{Stats, Verdict};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
 
@@ -22,6 +23,9 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
         Ok(mut server) => {
             super::keeper::release_standard_descriptors();
             raise_descriptor_limit();
+            if let Err(error) = confine::confine_process() {
+                tracing::warn!("cannot confine the supervisor: {error}");
+            }
             server.control = Some(control);
             return server.run();
         }
@@ -136,11 +140,23 @@ impl Server {
     fn reap(&mut self, control: &mut Option<UnixDatagram>) -> Tree {
         let flags =
             WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+        let mut last_word = None;
         loop {
             let message = match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::StillAlive) => return Tree::Runs,
+                Ok(WaitStatus::StillAlive) => {
+                    self.say_last(control, last_word);
+                    return Tree::Runs;
+                }
                 Err(OsErrno::EINTR) => continue,
-                Err(_) => return Tree::Ended,
+                Err(_) => {
+                    if last_word.is_some()
+                        && let Some(front) = control
+                    {
+                        Message::TreeEnded.send(front);
+                    }
+                    self.say_last(control, last_word);
+                    return Tree::Ended;
+                }
                 Ok(WaitStatus::Exited(pid, status)) if pid == self.pid() => Message::Exited(status),
                 Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => {
                     Message::Killed(signal as i32)
@@ -153,21 +169,28 @@ impl Server {
                 }
                 Ok(_) => continue,
             };
-            let has_ended = matches!(message, Message::Exited(_) | Message::Killed(_));
-            if has_ended {
-                self.log = None;
-            }
-            if has_ended && self.summary == Summary::Print {
-                print_summary(&self.supervisor.engine().stats, self.supervisor.engine().table.rows().count());
-            }
-            if let Some(front) = control {
-                message.send(front);
-            }
-            if has_ended {
-                *control = None;
-                release_standard_error();
+            match message {
+                // Said when it is known whether the program left anything behind.
+                Message::Exited(_) | Message::Killed(_) => last_word = Some(message),
+                message => {
+                    let _ = control.as_ref().map(|front| message.send(front));
+                }
             }
         }
+    }
+
+    /// Tells the front how the program ended, after everything else that is to be said.
+    fn say_last(&mut self, control: &mut Option<UnixDatagram>, last_word: Option<Message>) {
+        let Some(message) = last_word else { return };
+        self.log = None;
+        if self.summary == Summary::Print {
+            let engine = self.supervisor.engine();
+            print_summary(&engine.stats, engine.table.rows().count());
+        }
+        if let Some(front) = control.take() {
+            message.send(&front);
+        }
+        release_standard_error();
     }
 }
 
