@@ -191,7 +191,7 @@ mod tests {
             assert!(amount(&text, "MemFree") <= amount(&text, "MemAvailable"));
             assert!(amount(&text, "MemAvailable") <= amount(&text, "MemTotal"));
             let node = show(&host, "node-meminfo", "/x").expect("shown");
-            assert!(node.contains("Node 0 MemTotal:          524288 kB"), "{node}");
+            assert!(node.contains("Node 0 MemTotal:         524288 kB"), "{node}");
         }
     }
 
