@@ -125,42 +125,26 @@ impl Resolver {
     }
 
     fn walk(&self, task: &Task, query: &Query<'_>) -> Result<Found, Failure> {
-        let fs_uid = task.status.uid[3];
-        if fs_uid == self.own.uid {
-            return self.walk_as_self(task, query);
-        }
-        // The start is opened with the supervisor's rights, the way from there is walked with the caller's.
-        let who = FsIdentity { uid: fs_uid, gid: task.status.gid[3], groups: task.status.groups.clone() };
-        let generation = self.views.generation();
-        let (mut walk, start) = match self.prepare(task, query)? {
-            Some(prepared) => prepared,
-            None => return Ok(Found::Kernel(None)),
-        };
-        let found = creds::with_identity(&self.own, &who, || walk.run(start, query.path, query.last))
-            .or_fault("look with the rights of a task")?;
-        self.remember(task, query, &walk, &found, generation);
-        Ok(found)
-    }
-
-    fn walk_as_self(&self, task: &Task, query: &Query<'_>) -> Result<Found, Failure> {
         let generation = self.views.generation();
         let Some((mut walk, start)) = self.prepare(task, query)? else {
             return Ok(Found::Kernel(None));
         };
-        let found = walk.run(start, query.path, query.last);
-        self.remember(task, query, &walk, &found, generation);
-        Ok(found)
-    }
-
-    fn remember(&self, task: &Task, query: &Query<'_>, walk: &Walk<'_>, found: &Found, generation: u64) {
+        // The start was opened with the supervisor's rights; the way from there is walked with the caller's,
+        // as they are now.
+        let mut found = Found::Kernel(None);
+        self.with_rights_of(query.tid, || found = walk.run(start, query.path, query.last))?;
         let is_absolute = query.path.first() == Some(&b'/');
         if is_absolute && query.resolve == 0 && !walk.personal && self.views.is_settled() {
-            match found {
+            match &found {
                 Found::Kernel(_) => self.memo.put(task, query, None, generation),
-                Found::Virtual(object) => self.memo.put(task, query, Some(object.clone()), generation),
-                Found::OnBehalf(_) | Found::Refused(_) => {}
+                // Directories elsewhere may let one user through and not another.
+                Found::Virtual(object) if task.view.is_managed(query.path) => {
+                    self.memo.put(task, query, Some(object.clone()), generation);
+                }
+                _ => {}
             }
         }
+        Ok(found)
     }
 
     /// The walk and its start; `None` when the kernel is to find out that the start is bad.
@@ -170,6 +154,7 @@ impl Resolver {
             views: &self.views,
             carriers: &*self.carriers,
             names: &*self.names,
+            cwds: &self.cwds,
             task,
             resolve: query.resolve,
             tainted: false,
@@ -247,6 +232,10 @@ impl Resolver {
     /// # Errors
     /// [`Failure::Gone`]; a fault when the supervisor may not take the task's identity.
     pub fn with_rights_of<T>(&self, tid: u32, look: impl FnOnce() -> T) -> Result<T, Failure> {
+        // Only the superuser can take other identities, and only then they differ.
+        if self.own.uid != 0 {
+            return Ok(look());
+        }
         let status = self.views.status(tid).or_gone("read the credentials of a task")?;
         let (uid, gid) = (status.uid[3], status.gid[3]);
         if uid == self.own.uid {

@@ -79,6 +79,11 @@ impl MountTable {
         self.by_id.get(&id).map(|index| &self.mounts[*index])
     }
 
+    /// Whether anything is mounted on a mount.
+    pub fn has_mounts_on(&self, id: u64) -> bool {
+        self.on.contains_key(&id)
+    }
+
     /// Whether some ancestor of the mount, or itself, is of this kind.
     pub fn is_inside(&self, id: u64, kind: FsKind) -> bool {
         let mut at = self.get(id);

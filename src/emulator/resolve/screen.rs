@@ -13,6 +13,7 @@ use super::{Final, Query, Resolver, path};
 use crate::emulator::object::{Object, ObjectKind};
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file::{self, Stat};
+use crate::emulator::tree::Entry;
 
 /// What the tests found out.
 pub(super) enum Verdict {
@@ -39,18 +40,20 @@ impl Resolver {
     fn screen_absolute(&self, task: &Task, query: &Query<'_>) -> Verdict {
         let plain = path::plain(query.path);
         let text = plain.as_deref().and_then(|plain| std::str::from_utf8(plain).ok());
-        if let Some(text) = text {
-            match task.view.managed_key(text) {
-                Some((FsKind::Proc, key)) => match self.screen_proc(&key) {
+        let managed = text.and_then(|text| task.view.managed_key(text));
+        let is_managed = managed.is_some();
+        if let Some(managed) = managed {
+            match managed {
+                (FsKind::Proc, key) => match self.screen_proc(&key) {
                     Verdict::Walk => {}
                     verdict => return verdict,
                 },
-                Some((FsKind::Sysfs, key)) => {
+                (FsKind::Sysfs, key) => {
                     if let Some(object) = self.certain_file(&key) {
                         return Verdict::Virtual(object);
                     }
                 }
-                Some((FsKind::Plain, _)) | None => {}
+                (FsKind::Plain, _) => {}
             }
         }
         let generation = self.views.generation();
@@ -59,8 +62,10 @@ impl Resolver {
         {
             return outcome.map_or(Verdict::Kernel, Verdict::Virtual);
         }
-        // `..` may lead through the virtual tree and out again; a walk finds out.
-        if path::components(query.path).any(|name| name == b"..") || self.is_foreign(query.path) {
+        // The supervisor's own look at /proc/self would find itself; `..` may lead through the virtual tree and
+        // out again. A walk does it right.
+        if is_managed || path::components(query.path).any(|name| name == b"..") || self.is_foreign(query.path)
+        {
             return Verdict::Walk;
         }
         let verdict = self.probe(task, query, |path, flags| self.stat_absolute(task, path, flags));
@@ -86,7 +91,20 @@ impl Resolver {
             }
             return Verdict::Kernel;
         }
-        if self.tree.at(key).is_empty() { Verdict::Kernel } else { Verdict::Walk }
+        let mut cursor = self.tree.root();
+        for name in path::components(key.as_bytes()) {
+            let Ok(name) = std::str::from_utf8(name) else { return Verdict::Kernel };
+            let next = self.tree.child(&cursor, name);
+            if next.is_empty() {
+                // Below a hidden directory nothing is there, below a virtual file nothing can be.
+                return match self.tree.entry(&cursor) {
+                    Entry::Nothing | Entry::Dir(_) => Verdict::Kernel,
+                    Entry::File(_) | Entry::Link(_) | Entry::Absent(_) => Verdict::Walk,
+                };
+            }
+            cursor = next;
+        }
+        Verdict::Walk
     }
 
     /// The file that the tree has at this key, when no look at the real file system is needed to know.

@@ -272,6 +272,14 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether a path text begins in a managed file system.
+    pub fn is_managed(&self, text: &[u8]) -> bool {
+        std::str::from_utf8(text)
+            .is_ok_and(|text| self.managed.iter().any(|managed| super::path::is_below(text, &managed.point)))
+    }
+}
+
 /// Memory of a live task.
 pub struct TaskMemory(pub u32);
 
