@@ -108,6 +108,10 @@ impl FuseCarrier {
     }
 
     fn open(&self, object: &Object, flags: i32) -> OsResult<OwnedFd> {
+        // The server answers look-ups of names that a `*` row matches only when they are known to exist.
+        for (end, _) in object.key.match_indices('/').skip(1) {
+            self.store.inodes.number(&object.key[..end]);
+        }
         self.store.inodes.number(&object.key);
         let path = object.key.trim_start_matches('/');
         let path = file::c_path(if path.is_empty() { b"." } else { path.as_bytes() })?;
