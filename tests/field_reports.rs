@@ -102,7 +102,9 @@ fn b13_entries_of_interfaces_follow_the_interfaces() {
                   echo $t $(cat $t/sysemu_flag); done; cat nosuch0/sysemu_flag 2>&1 | grep -c \"No such file\"; ls'";
     let interfaces = "all\nd7\ndefault\nlo\n";
     let real =
-        Run::shell("unshare -n sh -c 'ip link add d7 type veth peer name d8; ls /proc/sys/net/ipv6/conf'").go().good();
+        Run::shell("unshare -n sh -c 'ip link add d7 type veth peer name d8; ls /proc/sys/net/ipv6/conf'")
+            .go()
+            .good();
     let mut names: Vec<&str> = real.lines().collect();
     names.sort_unstable();
     assert!(interfaces.lines().all(|name| names.contains(&name)), "{real}");

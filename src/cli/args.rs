@@ -85,7 +85,7 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "FROM=TO")]
     pub statfs: Vec<String>,
     /// Do not use the policy named after the program
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_auto")]
     pub no_auto: bool,
 }
 
@@ -109,7 +109,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub logging: LoggingArgs,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

@@ -62,7 +62,9 @@ pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>,
     }
     let mut program = export(&context)?;
     if trap == TrapAction::Notify {
-        let traps = program.iter_mut().filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
+        let traps = program
+            .iter_mut()
+            .filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
         traps.for_each(|instruction| instruction.k = libc::SECCOMP_RET_USER_NOTIF);
     }
     Ok(program)

@@ -67,7 +67,8 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
             }
             Ok(Some(Message::Continued | Message::Signal(_) | Message::Resume)) => {}
             Ok(None) | Err(_) => {
-                // The server is gone without a last word; the keeper reports and cleans up.
+                // The server is gone without a last word; the keeper cleans up.
+                eprintln!("sysemu: the supervisor died; everything it supervised ends with it");
                 let _ = waitpid(Pid::from_raw(keeper), None);
                 return OWN_FAILURE;
             }

@@ -190,7 +190,7 @@ impl Server {
         if let Some(front) = control.take() {
             message.send(&front);
         }
-        release_standard_error();
+        super::keeper::release_standard_error();
     }
 }
 
@@ -227,14 +227,6 @@ async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
 fn is_stopped(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-}
-
-/// From here on only daemons of the program are served; whoever reads the program's standard error must see
-/// its end.
-fn release_standard_error() {
-    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stderr(&null);
-    }
 }
 
 fn print_summary(stats: &Stats, rows: usize) {

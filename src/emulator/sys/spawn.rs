@@ -131,11 +131,7 @@ fn run(setup: &ChildSetup) -> OsResult<()> {
 
 /// Gives this process, about to become another program, what it was started with.
 pub fn restore_start_state() {
-    // SAFETY: plain old data; SIG_DFL and SIG_IGN need no handler.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = if startup::sigpipe_was_ignored() { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: the struct is live and only read.
-    unsafe { libc::sigaction(libc::SIGPIPE, &action, std::ptr::null_mut()) };
+    startup::restore_signal_actions();
     for fd in startup::closed_at_start() {
         // SAFETY: the runtime put /dev/null there; no Rust value owns it.
         unsafe { libc::close(fd) };
