@@ -5,6 +5,12 @@
 //! It is a compatibility layer, **not a security boundary**: a call that is let through re-reads the
 //! tracee's memory in the kernel.
 
+pub mod builder;
 pub mod emulator;
 pub mod handlers;
+pub mod launcher;
 pub mod policy;
+
+pub use builder::{BuildError, Builder};
+pub use emulator::supervisor::{SpawnError, StartOptions, Supervised, Supervisor};
+pub use policy::Policy;

@@ -64,6 +64,14 @@ pub struct Uname {
     pub files: bool,
 }
 
+impl Uname {
+    /// Whether any field is replaced.
+    pub fn is_given(&self) -> bool {
+        let Uname { sysname, nodename, release, version, machine, domainname, files: _ } = self;
+        [sysname, nodename, release, version, machine, domainname].into_iter().any(Option::is_some)
+    }
+}
+
 /// What providers compute from; `None` means the host's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
@@ -253,9 +261,7 @@ pub struct Policy {
 impl Policy {
     /// Whether the policy changes nothing, so that nothing needs to be trapped.
     pub fn is_empty(&self) -> bool {
-        let Uname { sysname, nodename, release, version, machine, domainname, files: _ } = &self.uname;
-        let uname = [sysname, nodename, release, version, machine, domainname];
-        uname.iter().all(|field| field.is_none())
+        !self.uname.is_given()
             && self.machine == Machine::default()
             && self.rows.is_empty()
             && self.statfs.is_empty()

@@ -1,0 +1,208 @@
+//! Everything that handlers consult: the store, the resolver, the carrier and the policy's switches.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::abi::layout::Attr;
+use super::carrier::{self, Carrier, CarrierChoice, fuse};
+use super::errno::Errno;
+use super::failure::{Failure, OrFault};
+use super::object::{Object, ObjectKind};
+use super::provider::{Host, MachineView, Providers, UnameView};
+use super::resolve::{Identify, Names, Real, Resolver};
+use super::store::{self, Store};
+use super::sys::OsResult;
+use super::sys::file::{self, Stat};
+use super::tree::Tree;
+use crate::policy::{Content, Options, Policy, StatfsRow};
+use nix::errno::Errno as OsErrno;
+
+/// What handlers consult.
+pub struct Emulator {
+    /// Metadata and content of virtual objects.
+    pub store: Arc<Store>,
+    /// Paths.
+    pub resolver: Resolver,
+    /// Descriptors.
+    pub carrier: Arc<dyn Carrier>,
+    /// Why the best carrier is not in use.
+    pub fuse_error: Option<(fuse::Step, OsErrno)>,
+    /// Switches of the policy.
+    pub options: Options,
+    /// statfs(2) replacements.
+    pub statfs: Vec<StatfsRow>,
+    record_paths: AtomicBool,
+}
+
+/// What an emulator is made from besides the policy.
+pub struct Parts {
+    /// Content providers.
+    pub providers: Providers,
+    /// The host's files.
+    pub host: Arc<dyn Host>,
+    /// Names for `*` rows.
+    pub names: Arc<dyn Names>,
+    /// The machine.
+    pub machine: MachineView,
+    /// uname(2).
+    pub uname: UnameView,
+    /// Which carrier to use.
+    pub carrier: CarrierChoice,
+}
+
+/// Why an emulator cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    /// No carrier.
+    #[error("cannot {0}: {1}; another carrier can be chosen with --carrier")]
+    Carrier(fuse::Step, OsErrno),
+    /// No `/proc`.
+    #[error("cannot look at /proc: {0}; sysemu needs procfs mounted at /proc")]
+    Proc(OsErrno),
+}
+
+impl Emulator {
+    /// Makes the emulator of a policy. Starts the carrier's threads.
+    ///
+    /// # Errors
+    /// See [`EmulatorError`].
+    pub fn new(policy: &Policy, parts: Parts) -> Result<Self, EmulatorError> {
+        let tree = Arc::new(Tree::build(policy, std::path::Path::new("/sys")));
+        let store = Arc::new(Store {
+            tree: tree.clone(),
+            inodes: Default::default(),
+            providers: parts.providers,
+            machine: parts.machine,
+            uname: parts.uname,
+            host: parts.host,
+            names: parts.names.clone(),
+            device: Default::default(),
+            time: Store::now(),
+        });
+        let choice = if tree.is_empty() { CarrierChoice::Memfd } else { parts.carrier };
+        let chosen =
+            carrier::choose(&store, choice).map_err(|(step, errno)| EmulatorError::Carrier(step, errno))?;
+        let identify: Arc<dyn Identify> = Arc::new(Carried(chosen.carrier.clone()));
+        let resolver = Resolver::new(tree, identify, parts.names).map_err(EmulatorError::Proc)?;
+        Ok(Emulator {
+            store,
+            resolver,
+            carrier: chosen.carrier,
+            fuse_error: chosen.fuse_error,
+            options: policy.options,
+            statfs: policy.statfs.clone(),
+            record_paths: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether calls should remember the path they were about.
+    pub fn records_paths(&self) -> bool {
+        self.record_paths.load(Ordering::Relaxed)
+    }
+
+    /// Makes calls remember the path they were about, for logs and the summary.
+    pub fn record_paths(&self) {
+        self.record_paths.store(true, Ordering::Relaxed);
+    }
+
+    /// Metadata of a virtual object, the same by path and by descriptor.
+    pub fn attr(&self, object: &Object) -> Attr {
+        let mut attr = self.store.attr(object);
+        if let Some((dev, ino)) = self.carrier.identity(object) {
+            (attr.dev, attr.ino) = (dev, ino);
+        }
+        attr.mount = self.carrier.mount();
+        attr
+    }
+
+    /// Whether the caller may do `want` (bits of R_OK, W_OK, X_OK) to an object.
+    ///
+    /// # Errors
+    /// EACCES as the kernel; failures to read the caller's credentials.
+    pub fn permit(&self, tid: u32, object: &Object, want: u32, who: Who) -> Result<(), Failure> {
+        let mode = object.mode();
+        let classes = [mode >> 6, mode >> 3, mode];
+        if classes.iter().all(|class| class & want == want) {
+            return Ok(());
+        }
+        if object.key.starts_with("/proc/sys/") && classes.iter().all(|class| class & want != want) {
+            return Err(Errno::EACCES.into());
+        }
+        let status = self.resolver.views.status(tid).or_gone("read the credentials of a task")?;
+        let (uid, gid) = match who {
+            Who::Effective => (status.uid[3], status.gid[3]),
+            Who::Real => (status.uid[0], status.gid[0]),
+        };
+        let in_group = gid == 0 || status.groups.contains(&0);
+        if object.key.starts_with("/proc/sys/") {
+            // Linux: fs/proc/proc_sysctl.c, test_perm(): the effective user id counts, no capability does.
+            let uid = if who == Who::Effective { status.uid[1] } else { uid };
+            let class = if uid == 0 {
+                classes[0]
+            } else if in_group {
+                classes[1]
+            } else {
+                classes[2]
+            };
+            return if class & want == want { Ok(()) } else { Err(Errno::EACCES.into()) };
+        }
+        // Linux: fs/namei.c, generic_permission(). The owner is root in the initial user namespace.
+        let class = if uid == 0 {
+            classes[0]
+        } else if in_group {
+            classes[1]
+        } else {
+            classes[2]
+        };
+        let any_execute = mode & 0o111 != 0 || object.is_dir();
+        let override_ = status.has_capability(CAP_DAC_OVERRIDE) && (want & 1 == 0 || any_execute);
+        let reads =
+            (want == 4 || object.is_dir() && want & 2 == 0) && status.has_capability(CAP_DAC_READ_SEARCH);
+        if class & want == want || override_ || reads { Ok(()) } else { Err(Errno::EACCES.into()) }
+    }
+
+    /// The real object that a `like` row stands for, as the task sees it.
+    ///
+    /// # Errors
+    /// The errno of opening it, for the tracee.
+    pub fn like(&self, tid: u32, object: &Object) -> Result<Option<OwnedFd>, Failure> {
+        let ObjectKind::File(row) = &object.kind else { return Ok(None) };
+        let Some(Content::Like(path)) = store::content_of(row) else { return Ok(None) };
+        let task = self.resolver.views.task(tid).or_gone("read the identity of a task")?;
+        let path = file::c_path(path.as_bytes()).or_fault("copy a path")?;
+        let root = Some(task.view.root.as_fd());
+        file::open2(root, &path, libc::O_PATH, libc::RESOLVE_IN_ROOT)
+            .map(Some)
+            .map_err(|errno| Errno::from_raw(errno as i32).into())
+    }
+
+    /// Opens a real object anew with other flags.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn reopen(&self, real: &Real, flags: i32) -> OsResult<OwnedFd> {
+        file::open(None, &file::self_fd_path(real.fd.as_fd()), flags)
+    }
+}
+
+/// Whose rights count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The effective (file system) ids: open(2), faccessat2(2) with AT_EACCESS.
+    Effective,
+    /// The real ids: access(2).
+    Real,
+}
+
+const CAP_DAC_OVERRIDE: u32 = 1;
+const CAP_DAC_READ_SEARCH: u32 = 2;
+
+/// The resolver's view of a carrier.
+struct Carried(Arc<dyn Carrier>);
+
+impl Identify for Carried {
+    fn identify(&self, stat: &Stat) -> Option<Arc<str>> {
+        self.0.identify(stat)
+    }
+}

@@ -1,0 +1,186 @@
+//! From a received call to its answer: dispatch, the panic guard, the verdict log and the counters. The one
+//! place that turns a handler's [`Reply`] into writes to the tracee and an answer.
+
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use nix::errno::Errno as OsErrno;
+
+use super::abi::Abi;
+use super::context::Emulator;
+use super::errno::Errno;
+use super::failure::Failure;
+use super::reply::Reply;
+use super::stats::{Stats, Verdict};
+use super::sys::seccomp::Notification;
+use super::sys::{OsResult, entries, memory};
+use super::syscall::{Call, SyscallTable};
+use crate::policy::OnFault;
+
+/// How a backend answers one call. Exactly one of the answers is given, once.
+pub trait Answer {
+    /// Whether the caller still waits.
+    fn is_valid(&self) -> bool;
+    /// The kernel runs the call.
+    ///
+    /// # Errors
+    /// ENOENT when the caller is gone.
+    fn resume(&self) -> OsResult<()>;
+    /// The call returns a value.
+    ///
+    /// # Errors
+    /// As [`Answer::resume`].
+    fn value(&self, value: i64) -> OsResult<()>;
+    /// The call fails.
+    ///
+    /// # Errors
+    /// As [`Answer::resume`].
+    fn errno(&self, errno: Errno) -> OsResult<()>;
+    /// The call returns a new descriptor.
+    ///
+    /// # Errors
+    /// EMFILE when the caller's table is full; otherwise as [`Answer::resume`].
+    fn fd(&self, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<()>;
+}
+
+/// Dispatches calls to handlers.
+pub struct Engine {
+    /// What handlers consult.
+    pub emulator: Emulator,
+    /// The active rows.
+    pub table: SyscallTable,
+    /// Counters.
+    pub stats: Stats,
+}
+
+impl Engine {
+    /// An engine for these rows.
+    pub fn new(emulator: Emulator, table: SyscallTable) -> Self {
+        let stats = Stats::new(table.rows().count());
+        Engine { emulator, table, stats }
+    }
+
+    /// Serves one call. `entered` is the thread's entry count before it was received.
+    pub fn serve(&self, call: &Notification, answer: &dyn Answer, entered: u64) {
+        let Some((abi, (row, syscall))) =
+            Abi::of(call.arch, call.nr).and_then(|abi| Some((abi, self.table.find(abi, call.nr)?)))
+        else {
+            // The filter is made from the table, so this is a number that libseccomp translated otherwise.
+            tracing::warn!(arch = call.arch, nr = call.nr, "trapped a call that no row names");
+            let _ = answer.resume();
+            return;
+        };
+        let start = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        let view = Call::new(&self.emulator, syscall.name, abi, call.args, call.tid);
+        let outcome = catch_unwind(AssertUnwindSafe(|| (syscall.handler)(&view)))
+            .unwrap_or(Err(Failure::Fault("run a handler: it panicked", OsErrno::UnknownErrno)));
+        let (verdict, errno) = self.answer(&view, outcome, answer);
+        self.stats.add(row, verdict, entries() - entered);
+        self.log(&view, verdict, errno, start);
+    }
+
+    fn answer(
+        &self,
+        call: &Call<'_>,
+        outcome: Result<Reply, Failure>,
+        answer: &dyn Answer,
+    ) -> (Verdict, Option<Errno>) {
+        let sent = match outcome {
+            Ok(Reply::Continue) => answer.resume().map(|()| (Verdict::Continue, None)),
+            Ok(Reply::Value { value, out: None }) => answer.value(value).map(|()| (Verdict::Value, None)),
+            Ok(Reply::Value { value, out: Some(out) }) => {
+                // The write must not reach a task that took over the number of a dead one.
+                if !answer.is_valid() {
+                    return (Verdict::Gone, None);
+                }
+                match memory::write(call.tid, out.addr, &out.bytes) {
+                    Ok(()) => answer.value(value).map(|()| (Verdict::Value, None)),
+                    Err(OsErrno::EFAULT) => errno(answer, Errno::EFAULT),
+                    Err(error) => self.fault(call, "write to the tracee", error, answer),
+                }
+            }
+            Ok(Reply::Fd { file, close_on_exec }) => {
+                match answer.fd(std::os::fd::AsFd::as_fd(&file), close_on_exec) {
+                    Ok(()) => Ok((Verdict::Fd, None)),
+                    Err(OsErrno::EMFILE) => errno(answer, Errno::EMFILE),
+                    Err(OsErrno::ENFILE) => errno(answer, Errno::ENFILE),
+                    Err(OsErrno::ENOENT) => Err(OsErrno::ENOENT),
+                    Err(error) => self.fault(call, "install a descriptor", error, answer),
+                }
+            }
+            Err(Failure::Guest(guest)) => errno(answer, guest),
+            Err(Failure::Gone) => answer.resume().map(|()| (Verdict::Gone, None)),
+            Err(Failure::Fault(what, error)) => self.fault(call, what, error, answer),
+        };
+        match sent {
+            Ok(result) => result,
+            // The caller was killed or took a signal meanwhile: there is nobody to answer.
+            Err(_) => (Verdict::Gone, None),
+        }
+    }
+
+    fn fault(
+        &self,
+        call: &Call<'_>,
+        what: &'static str,
+        error: OsErrno,
+        answer: &dyn Answer,
+    ) -> OsResult<(Verdict, Option<Errno>)> {
+        // A task that died under the hands of a handler makes all kinds of calls fail.
+        if !answer.is_valid() {
+            return Err(OsErrno::ENOENT);
+        }
+        tracing::warn!(tid = call.tid, syscall = call.name, "cannot {what}: {error}");
+        match self.emulator.options.on_fault {
+            OnFault::Continue => answer.resume()?,
+            OnFault::Eio => answer.errno(Errno::EIO)?,
+        }
+        Ok((Verdict::Fault, None))
+    }
+
+    fn log(&self, call: &Call<'_>, verdict: Verdict, errno: Option<Errno>, start: Option<Instant>) {
+        if !self.emulator.records_paths() {
+            return;
+        }
+        let path = call.seen_path();
+        if verdict == Verdict::Continue
+            && let Some(path) = &path
+            && is_managed_text(path)
+        {
+            self.stats.add_missed(path);
+        }
+        let Some(start) = start else { return };
+        let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let path = path.map(|path| String::from_utf8_lossy(&path).into_owned());
+        let (path, verdict_name) = (path.as_deref().unwrap_or(""), verdict.name());
+        let (tid, syscall) = (call.tid, call.name);
+        if verdict == Verdict::Continue {
+            tracing::trace!(backend = "notify", tid, syscall, path, verdict = verdict_name, elapsed_us);
+        } else {
+            let errno = errno.map(|errno| errno.to_string());
+            tracing::debug!(
+                backend = "notify",
+                tid,
+                syscall,
+                path,
+                verdict = verdict_name,
+                errno,
+                elapsed_us
+            );
+        }
+    }
+}
+
+fn errno(answer: &dyn Answer, errno: Errno) -> OsResult<(Verdict, Option<Errno>)> {
+    answer.errno(errno).map(|()| (Verdict::Errno, Some(errno)))
+}
+
+/// Whether a path text is below the prefixes that rows usually manage, process directories aside.
+fn is_managed_text(path: &[u8]) -> bool {
+    let process = |rest: &[u8]| rest.starts_with(b"self") || rest.first().is_some_and(u8::is_ascii_digit);
+    match path.strip_prefix(b"/proc/") {
+        Some(rest) => !process(rest) && !rest.starts_with(b"thread-self"),
+        None => path.starts_with(b"/sys/"),
+    }
+}

@@ -1,0 +1,131 @@
+//! From syscall rows to a classic BPF program, by libseccomp, for every ABI of the machine.
+//!
+//! Calls that are not in the table cost next to nothing: the kernel caches verdicts that depend on number
+//! and architecture alone, so no argument is looked at for them. Architectures that are not known pass.
+
+use std::os::fd::AsFd;
+
+use libseccomp::error::SeccompError;
+use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use nix::errno::Errno as OsErrno;
+
+use super::abi::{ABIS, Abi};
+use super::sys::file;
+use super::sys::seccomp::Instruction;
+use super::syscall::{Activation, ArgTest, Syscall, SyscallTable};
+
+/// Why a filter cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// libseccomp refused.
+    #[error("libseccomp cannot build the filter: {0}")]
+    Build(#[from] SeccompError),
+    /// The program could not be taken out of libseccomp.
+    #[error("cannot read back the filter: {0}")]
+    Export(OsErrno),
+}
+
+/// How trapped calls leave the tracee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrapAction {
+    /// SECCOMP_RET_USER_NOTIF.
+    Notify,
+    /// SECCOMP_RET_TRACE.
+    Trace,
+}
+
+/// Builds the program for a table; empty when the table is.
+///
+/// # Errors
+/// See [`FilterError`].
+pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>, FilterError> {
+    if table.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut context = ScmpFilterContext::new(ScmpAction::Allow)?;
+    context.set_act_badarch(ScmpAction::Allow)?;
+    context.set_ctl_optimize(2)?;
+    for abi in &ABIS {
+        if !context.is_arch_present(abi.scmp)? {
+            context.add_arch(abi.scmp)?;
+        }
+    }
+    for (row, activation) in table.rows() {
+        let action = match activation {
+            Activation::Off => continue,
+            Activation::Trap => match trap {
+                TrapAction::Notify => ScmpAction::Notify,
+                TrapAction::Trace => ScmpAction::Trace(0),
+            },
+            Activation::Refuse(errno) => ScmpAction::Errno(errno.raw()),
+        };
+        add(&mut context, row, action)?;
+    }
+    export(&context)
+}
+
+fn add(context: &mut ScmpFilterContext, row: &Syscall, action: ScmpAction) -> Result<(), FilterError> {
+    // A number by name in the native table; libseccomp translates it for the other ABIs of the filter, also
+    // when it is a pseudo number because only another ABI has the call.
+    let syscall = ScmpSyscall::from_name(row.name)?;
+    if row.only_if.is_empty() {
+        context.add_rule(action, syscall)?;
+    }
+    for test in row.only_if {
+        context.add_rule_conditional(action, syscall, &[comparison(test)])?;
+    }
+    Ok(())
+}
+
+fn comparison(test: &ArgTest) -> ScmpArgCompare {
+    ScmpArgCompare::new(test.arg, ScmpCompareOp::MaskedEqual(u64::from(test.mask)), u64::from(test.value))
+}
+
+fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {
+    let memory = file::memfd(c"filter").map_err(FilterError::Export)?;
+    context.export_bpf(&memory)?;
+    file::seek(memory.as_fd(), 0).map_err(FilterError::Export)?;
+    let bytes = file::read_bytes(memory.as_fd()).map_err(FilterError::Export)?;
+    let instruction = |chunk: &[u8]| Instruction {
+        code: u16::from_ne_bytes([chunk[0], chunk[1]]),
+        jt: chunk[2],
+        jf: chunk[3],
+        k: u32::from_ne_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]),
+    };
+    Ok(bytes.chunks_exact(8).map(instruction).collect())
+}
+
+/// Runs a program as the kernel would: the tests' and fuzzers' judge of what is trapped.
+///
+/// Understands the instructions that libseccomp emits; anything else gives `None`.
+pub fn evaluate(program: &[Instruction], abi: &Abi, nr: u32, args: [u64; 6]) -> Option<u32> {
+    let mut data = [0u8; 64];
+    data[0..4].copy_from_slice(&nr.to_ne_bytes());
+    data[4..8].copy_from_slice(&abi.audit_arch.to_ne_bytes());
+    for (index, arg) in args.iter().enumerate() {
+        data[16 + 8 * index..24 + 8 * index].copy_from_slice(&arg.to_ne_bytes());
+    }
+    let mut accumulator = 0u32;
+    let mut at = 0usize;
+    loop {
+        let instruction = program.get(at)?;
+        let (jt, jf) = (usize::from(instruction.jt), usize::from(instruction.jf));
+        let k = instruction.k;
+        let branch = |taken: bool| if taken { jt } else { jf };
+        at += 1;
+        match u32::from(instruction.code) {
+            0x20 => {
+                let word = data.get(k as usize..k as usize + 4)?;
+                accumulator = u32::from_ne_bytes(word.try_into().ok()?);
+            }
+            0x54 => accumulator &= k,
+            0x05 => at += k as usize,
+            0x15 => at += branch(accumulator == k),
+            0x25 => at += branch(accumulator > k),
+            0x35 => at += branch(accumulator >= k),
+            0x45 => at += branch(accumulator & k != 0),
+            0x06 => return Some(k),
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A task's mounts, from `/proc/TID/mountinfo` (proc_pid_mountinfo(5)).
+
+use std::collections::HashMap;
+
+/// Kinds of file system that rows can belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FsKind {
+    /// procfs, any instance.
+    Proc,
+    /// sysfs, any instance.
+    Sysfs,
+    /// Anything else.
+    Plain,
+}
+
+impl FsKind {
+    /// The prefix of keys of objects inside; `None` for plain file systems.
+    pub fn prefix(self) -> Option<&'static str> {
+        match self {
+            FsKind::Proc => Some("/proc"),
+            FsKind::Sysfs => Some("/sys"),
+            FsKind::Plain => None,
+        }
+    }
+
+    fn of_type(name: &str) -> Self {
+        match name {
+            "proc" => FsKind::Proc,
+            "sysfs" => FsKind::Sysfs,
+            _ => FsKind::Plain,
+        }
+    }
+}
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Mount id.
+    pub id: u64,
+    /// Mount id of the mount it is on.
+    pub parent: u64,
+    /// Which directory of the file system is mounted, as a path inside the file system.
+    pub root: String,
+    /// Where, as a path from the task's root directory.
+    pub point: String,
+    /// What.
+    pub kind: FsKind,
+}
+
+/// All mounts that a task sees.
+#[derive(Clone, Debug, Default)]
+pub struct MountTable {
+    mounts: Vec<Mount>,
+    by_id: HashMap<u64, usize>,
+    /// By id of the mount below, then mount point: the mount there (the last one mounted).
+    on: HashMap<u64, HashMap<String, usize>>,
+}
+
+impl MountTable {
+    /// Parses mountinfo; lines that do not have its shape are left out.
+    pub fn parse(text: &str) -> Self {
+        let mut table = MountTable::default();
+        for mount in text.lines().filter_map(parse_line) {
+            let index = table.mounts.len();
+            table.by_id.insert(mount.id, index);
+            table.on.entry(mount.parent).or_default().insert(mount.point.clone(), index);
+            table.mounts.push(mount);
+        }
+        table
+    }
+
+    /// The mount with this id.
+    pub fn get(&self, id: u64) -> Option<&Mount> {
+        self.by_id.get(&id).map(|index| &self.mounts[*index])
+    }
+
+    /// Whether some ancestor of the mount, or itself, is of this kind.
+    pub fn is_inside(&self, id: u64, kind: FsKind) -> bool {
+        let mut at = self.get(id);
+        // A cycle cannot occur in a consistent table, but the table is read while mounts may change.
+        for _ in 0..self.mounts.len() {
+            match at {
+                None => return false,
+                Some(mount) if mount.kind == kind => return true,
+                Some(mount) => at = self.get(mount.parent),
+            }
+        }
+        false
+    }
+
+    fn topmost(&self, mut id: u64, point: &str) -> u64 {
+        for _ in 0..self.mounts.len() {
+            match self.on.get(&id).and_then(|points| points.get(point)) {
+                Some(index) if self.mounts[*index].id != id => id = self.mounts[*index].id,
+                _ => break,
+            }
+        }
+        id
+    }
+
+    /// The mount that a plain absolute path ends in, provided no component is a symbolic link, and the rest
+    /// of the path inside it. `root` is the mount id of the task's root directory.
+    ///
+    /// Only trustworthy down to the last mount point on the way: mount points are real directories, so their
+    /// own paths hold no links.
+    pub fn locate<'p>(&self, root: u64, path: &'p str) -> (Option<&Mount>, &'p str) {
+        let mut id = self.topmost(root, "/");
+        let mut rest = path;
+        for (index, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
+            let top = self.topmost(id, &path[..index]);
+            if top != id {
+                id = top;
+                rest = &path[index..];
+            }
+        }
+        (self.get(id), rest)
+    }
+}
+
+/// Undoes the octal escapes of mountinfo (`\040` for a blank, and so on).
+fn unescape(text: &str) -> Option<String> {
+    if !text.contains('\\') {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if first == b'\\' => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn parse_line(line: &str) -> Option<Mount> {
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let _device = fields.next()?;
+    let root = unescape(fields.next()?)?;
+    let point = unescape(fields.next()?)?;
+    let kind = FsKind::of_type(fields.skip_while(|field| *field != "-").nth(1)?);
+    Some(Mount { id, parent, root: root.trim_end_matches('/').to_owned(), point, kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+22 21 0:21 / /proc rw,nosuid - proc proc rw
+23 21 0:22 / /sys rw - sysfs sysfs rw
+24 23 0:23 / /sys/kernel/security rw shared:3 - securityfs securityfs rw
+25 22 0:21 /sys /proc/sys ro - proc proc rw
+26 21 0:24 / /with\\040blank rw - tmpfs t rw
+27 25 0:25 / /proc/sys/kernel rw - tmpfs t rw
+28 21 0:30 / /stack rw - tmpfs a rw
+29 28 0:31 / /stack rw - proc b rw
+nonsense
+";
+
+    #[test]
+    fn finds_the_topmost_mount() {
+        let table = MountTable::parse(TEXT);
+        for (path, id, rest) in [
+            ("/etc/passwd", 21, "/etc/passwd"),
+            ("/proc/stat", 22, "/stat"),
+            ("/proc", 22, ""),
+            ("/procx", 21, "/procx"),
+            ("/proc/sys/vm/swappiness", 25, "/vm/swappiness"),
+            ("/proc/sys/kernel/panic", 27, "/panic"),
+            ("/sys/kernel/security/apparmor", 24, "/apparmor"),
+            ("/with blank/x", 26, "/x"),
+            ("/stack/self", 29, "/self"),
+        ] {
+            let (mount, found) = table.locate(21, path);
+            assert_eq!((mount.map(|m| m.id), found), (Some(id), rest), "{path}");
+        }
+    }
+
+    #[test]
+    fn knows_what_a_mount_is_inside_of() {
+        let table = MountTable::parse(TEXT);
+        assert!(table.is_inside(24, FsKind::Sysfs));
+        assert!(table.is_inside(27, FsKind::Proc));
+        assert!(!table.is_inside(26, FsKind::Proc));
+        assert_eq!(table.get(25).map(|mount| mount.root.as_str()), Some("/sys"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Where an open object is: its file system kind and its path inside, found from the descriptor and not from
+//! how it was reached.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use super::mounts::FsKind;
+use super::task::{Status, Task};
+use super::view::Views;
+use super::walk::Real;
+use crate::emulator::object::child_key;
+use crate::emulator::sys::file::{self, Stat};
+
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+/// Inode number of the root directory of any procfs and any sysfs.
+const ROOT_INODE: u64 = 1;
+
+/// Directories climbed before a path is given up as broken.
+const MAX_DEPTH: usize = 256;
+
+/// The kind of file system that holds an object.
+pub fn kind_of(task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> FsKind {
+    if let Some(mount) = task.view.mounts.get(stat.mount) {
+        return mount.kind;
+    }
+    // A detached mount, or one of another namespace.
+    match file::statfs_fd(fd).map(|fs| fs.f_type) {
+        Ok(PROC_SUPER_MAGIC) => FsKind::Proc,
+        Ok(SYSFS_MAGIC) => FsKind::Sysfs,
+        _ => FsKind::Plain,
+    }
+}
+
+/// The key of an entry of a directory of a file system of this kind.
+pub fn child(kind: FsKind, parent: &str, name: &str) -> Option<String> {
+    match kind {
+        // A plain directory that happens to be called like that is not procfs.
+        FsKind::Plain if parent.is_empty() && (name == "proc" || name == "sys") => None,
+        // A thread's directory holds what its process directory does.
+        FsKind::Proc if parent.ends_with("/task") && parent.matches('/').count() == 3 => {
+            Some(child_key("/proc", name))
+        }
+        _ => Some(child_key(parent, name)),
+    }
+}
+
+/// The key of an open object.
+pub fn key_of(views: &Views, task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
+    if stat.raw.stx_nlink == 0 {
+        return None; // the link text says " (deleted)"
+    }
+    let text = views.link_of(std::process::id(), &format!("fd/{}", fd.as_raw_fd())).ok()?;
+    let kind = kind_of(task, fd, stat);
+    let inside = match task.view.mounts.get(stat.mount) {
+        None if kind == FsKind::Plain => return None,
+        None => None,
+        Some(mount) => {
+            let text = std::str::from_utf8(task.view.strip_root(&text)?).ok()?;
+            let Some(prefix) = kind.prefix() else {
+                return plain_key(task, mount.id, text);
+            };
+            let rest = text.strip_prefix(mount.point.trim_end_matches('/'));
+            rest.map(|rest| format!("{prefix}{}{}", mount.root, rest.trim_end_matches('/')))
+        }
+    };
+    let key = inside.or_else(|| climbed_key(views, fd, stat, kind, std::str::from_utf8(&text).ok()?))?;
+    Some(without_task(&key).unwrap_or(key))
+}
+
+/// `/proc/P/task/T/x` is `/proc/T/x`.
+fn without_task(key: &str) -> Option<String> {
+    let mut parts = key.strip_prefix("/proc/")?.splitn(3, '/');
+    let (_process, task, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    (task == "task").then(|| format!("/proc/{rest}"))
+}
+
+fn plain_key(task: &Task, mount: u64, text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    for kind in [FsKind::Proc, FsKind::Sysfs] {
+        let prefix = kind.prefix()?;
+        if super::path::is_below(text, prefix) && !task.view.mounts.is_inside(mount, kind) {
+            return None;
+        }
+    }
+    Some(text.to_owned())
+}
+
+/// For mounts that no table lists: the end of the link text, as many names as there are directories up to
+/// the root of the mount, provided that the root can be recognised.
+fn climbed_key(views: &Views, fd: BorrowedFd<'_>, stat: &Stat, kind: FsKind, text: &str) -> Option<String> {
+    let prefix = kind.prefix()?;
+    if !stat.is(libc::S_IFDIR) {
+        return None;
+    }
+    let mut at: Option<OwnedFd> = None;
+    let mut here = *stat;
+    let mut depth = 0;
+    loop {
+        let from = at.as_ref().map_or(fd, |fd| fd.as_fd());
+        let up = file::open(Some(from), c"..", libc::O_PATH).ok()?;
+        let up_stat = file::stat_fd(up.as_fd()).ok()?;
+        if up_stat.mount != here.mount || (up_stat.dev, up_stat.ino) == (here.dev, here.ino) {
+            break;
+        }
+        depth += 1;
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        (at, here) = (Some(up), up_stat);
+    }
+    let root = if here.ino == ROOT_INODE {
+        ""
+    } else if kind == FsKind::Proc && here.ino == file::stat(Some(views.proc()), c"sys", 0).ok()?.ino {
+        // Entries that are not below /proc/sys have the same inode number in each procfs.
+        "/sys"
+    } else {
+        return None;
+    };
+    let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty()).collect();
+    let names = names.get(names.len().checked_sub(depth)?..)?;
+    Some(names.iter().fold(format!("{prefix}{root}"), |key, name| child_key(&key, name)))
+}
+
+/// The task's process and thread id in the pid namespace of a procfs instance, given its root directory.
+pub fn ids_in(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
+    let status = &task.status;
+    let own = file::stat_fd(views.proc()).ok()?;
+    if own.dev == root.stat.dev {
+        return Some((status.tgid, task.tid));
+    }
+    // Of the numbers that the task has in the namespaces it is in, the right one names a process that has
+    // the same numbers further in.
+    for level in (0..status.ns_tgid.len()).rev() {
+        let (tgid, tid) = (status.ns_tgid[level], *status.ns_tid.get(level)?);
+        let path = file::c_path(format!("{tgid}/status").as_bytes()).ok()?;
+        let Ok(fd) = file::open(Some(root.fd.as_fd()), &path, libc::O_RDONLY) else { continue };
+        let there = Status::parse(&file::read_all(fd.as_fd()).ok()?);
+        if there.ns_tgid == status.ns_tgid[level..] {
+            return Some((tgid, tid));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn child_keys() {
+        assert_eq!(child(FsKind::Plain, "", "proc"), None);
+        assert_eq!(child(FsKind::Plain, "/jail", "proc").as_deref(), Some("/jail/proc"));
+        assert_eq!(child(FsKind::Proc, "/proc/7/task", "8").as_deref(), Some("/proc/8"));
+
+        assert_eq!(without_task("/proc/7/task/8/cgroup").as_deref(), Some("/proc/8/cgroup"));
+        assert_eq!(without_task("/proc/7/task"), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! What a task sees of the file system: its root directory and its mounts, kept for a short while.
+//!
+//! Reading a task's identity costs several kernel entries, so it is remembered. Three things bound how stale
+//! it can be: calls of tracees that change it (chroot, mount, unshare, ...) are trapped and raise the
+//! *generation*; for a moment after such a call nothing is remembered at all, because the call itself runs
+//! after it was let through; and each memory ends after [`LIFETIME`], because others can change mounts too.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+use super::mounts::{FsKind, MountTable};
+use super::task::{Status, Task};
+use crate::emulator::sys::file::{self, Stat};
+use crate::emulator::sys::{OsResult, memory};
+
+/// How long a task's identity is believed.
+pub const LIFETIME: Duration = Duration::from_millis(500);
+
+/// How long after a trapped change nothing is remembered.
+const UNSETTLED: Duration = Duration::from_millis(10);
+
+/// A root directory with its mounts.
+#[derive(Debug)]
+pub struct View {
+    /// The root directory (O_PATH).
+    pub root: OwnedFd,
+    /// Its metadata.
+    pub root_stat: Stat,
+    /// Its path as the supervisor sees it; `/` when both share it.
+    pub root_text: Vec<u8>,
+    /// Whether the supervisor has the same root directory in the same mount namespace.
+    pub is_own: bool,
+    /// The mounts.
+    pub mounts: MountTable,
+}
+
+type ViewKey = (u64, u64, u64);
+
+/// The memory of tasks and views.
+pub struct Views {
+    proc: OwnedFd,
+    own: ViewKey,
+    tasks: DashMap<u32, Arc<Task>>,
+    views: DashMap<ViewKey, (Instant, u64, Arc<View>)>,
+    generation: AtomicU64,
+    start: Instant,
+    /// Milliseconds after `start` until which nothing is remembered.
+    unsettled_until: AtomicU64,
+}
+
+impl Views {
+    /// Opens the supervisor's own `/proc`.
+    ///
+    /// # Errors
+    /// As open(2): without `/proc` nothing can be resolved.
+    pub fn new() -> OsResult<Self> {
+        let proc = file::open(None, c"/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+        let mut views = Views {
+            proc,
+            own: (0, 0, 0),
+            tasks: DashMap::new(),
+            views: DashMap::new(),
+            generation: AtomicU64::new(0),
+            start: Instant::now(),
+            unsettled_until: AtomicU64::new(0),
+        };
+        views.own = views.key(nix::unistd::gettid().as_raw().cast_unsigned())?.0;
+        Ok(views)
+    }
+
+    /// The supervisor's `/proc`, whatever is mounted over it later.
+    pub fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    /// Opens something below the task's `/proc` directory with O_PATH, following a final magic link.
+    ///
+    /// # Errors
+    /// ENOENT, ESRCH: the task is gone. EACCES: not allowed to look.
+    pub fn open_of(&self, tid: u32, what: &str) -> OsResult<OwnedFd> {
+        let path = file::c_path(format!("{tid}/{what}").as_bytes())?;
+        file::open(Some(self.proc()), &path, libc::O_PATH)
+    }
+
+    /// The text of a magic link below the task's `/proc` directory, as the supervisor sees it.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn link_of(&self, tid: u32, what: &str) -> OsResult<Vec<u8>> {
+        let path = file::c_path(format!("{tid}/{what}").as_bytes())?;
+        file::readlink(Some(self.proc()), &path)
+    }
+
+    /// The content of a file below the task's `/proc` directory.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn read_of(&self, tid: u32, what: &str) -> OsResult<String> {
+        let path = file::c_path(format!("{tid}/{what}").as_bytes())?;
+        let fd = file::open(Some(self.proc()), &path, libc::O_RDONLY)?;
+        file::read_all(fd.as_fd())
+    }
+
+    /// The task's credentials and ids as of now.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn status(&self, tid: u32) -> OsResult<Status> {
+        Ok(Status::parse(&self.read_of(tid, "status")?))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Says that a call is about to run that can change what tasks see.
+    pub fn invalidate(&self) {
+        let until = self.now() + u64::try_from(UNSETTLED.as_millis()).unwrap_or(0);
+        self.unsettled_until.fetch_max(until, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether answers may be remembered now.
+    pub fn is_settled(&self) -> bool {
+        self.now() > self.unsettled_until.load(Ordering::SeqCst)
+    }
+
+    /// Counts changes; what was remembered under another generation is void.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// The identity of a task, from memory when it is fresh.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn task(&self, tid: u32) -> OsResult<Arc<Task>> {
+        let generation = self.generation();
+        if let Some(task) = self.tasks.get(&tid)
+            && task.generation == generation
+            && task.seen.elapsed() < LIFETIME
+            && self.is_settled()
+        {
+            return Ok(task.clone());
+        }
+        let status = self.status(tid)?;
+        let view = self.view(tid, generation)?;
+        let task = Arc::new(Task { tid, status, view, seen: Instant::now(), generation });
+        if self.tasks.len() > 4096 {
+            self.tasks.retain(|_, task| task.seen.elapsed() < LIFETIME);
+        }
+        self.tasks.insert(tid, task.clone());
+        Ok(task)
+    }
+
+    fn key(&self, tid: u32) -> OsResult<(ViewKey, OwnedFd, Stat)> {
+        let root = self.open_of(tid, "root")?;
+        let root_stat = file::stat_fd(root.as_fd())?;
+        let path = file::c_path(format!("{tid}/ns/mnt").as_bytes())?;
+        let namespace = file::stat(Some(self.proc()), &path, 0)?;
+        Ok(((namespace.ino, root_stat.mount, root_stat.ino), root, root_stat))
+    }
+
+    fn view(&self, tid: u32, generation: u64) -> OsResult<Arc<View>> {
+        let (key, root, root_stat) = self.key(tid)?;
+        if let Some(entry) = self.views.get(&key) {
+            let (seen, of, view) = entry.value();
+            if *of == generation && seen.elapsed() < LIFETIME && self.is_settled() {
+                return Ok(view.clone());
+            }
+        }
+        let mounts = MountTable::parse(&self.read_of(tid, "mountinfo")?);
+        let root_text = self.link_of(tid, "root")?;
+        let view = Arc::new(View { root, root_stat, root_text, is_own: key == self.own, mounts });
+        self.views.retain(|_, (seen, ..)| seen.elapsed() < LIFETIME);
+        self.views.insert(key, (Instant::now(), generation, view.clone()));
+        Ok(view)
+    }
+}
+
+impl View {
+    /// A path as the supervisor sees it, seen from this root; `None` when it is outside.
+    pub fn strip_root<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        if self.root_text == b"/" {
+            return text.starts_with(b"/").then_some(text);
+        }
+        let rest = text.strip_prefix(self.root_text.as_slice())?;
+        match rest.first() {
+            None => Some(b"/"),
+            Some(b'/') => Some(rest),
+            Some(_) => None,
+        }
+    }
+
+    /// The key of a plain absolute path that leads into procfs or sysfs by its text alone; `None` when it
+    /// leads elsewhere. See [`MountTable::locate`] for what is not looked at.
+    pub fn managed_key(&self, path: &str) -> Option<(FsKind, String)> {
+        let (mount, rest) = self.mounts.locate(self.root_stat.mount, path);
+        let mount = mount?;
+        match mount.kind.prefix() {
+            Some(prefix) => Some((mount.kind, format!("{prefix}{}{rest}", mount.root))),
+            // Something mounted inside a managed file system keeps the path it has there.
+            None => {
+                let kind = [FsKind::Proc, FsKind::Sysfs]
+                    .into_iter()
+                    .find(|kind| self.mounts.is_inside(mount.id, *kind))?;
+                let prefix = kind.prefix()?;
+                super::path::is_below(path, prefix).then(|| (FsKind::Plain, path.to_owned()))
+            }
+        }
+    }
+}
+
+/// Memory of a live task.
+pub struct TaskMemory(pub u32);
+
+impl super::path::ReadMemory for TaskMemory {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, crate::emulator::errno::Errno> {
+        use crate::emulator::errno::Errno;
+        // A task that died meanwhile reads like unmapped memory; its answer is dropped anyway.
+        memory::read(self.0, addr, buf).map_err(|_| Errno::EFAULT)
+    }
+}

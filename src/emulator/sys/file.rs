@@ -1,0 +1,250 @@
+//! Files as the supervisor sees them: openat2(2), statx(2), readlinkat(2), getdents64(2) and relatives.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno as OsErrno;
+
+use super::{OsResult, check};
+use crate::emulator::abi::layout::Statfs;
+
+/// Where a relative path starts.
+pub type At<'a> = Option<BorrowedFd<'a>>;
+
+fn raw(at: At<'_>) -> i32 {
+    at.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd())
+}
+
+fn owned(fd: i64) -> OsResult<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(|_| OsErrno::EOVERFLOW)?;
+    // SAFETY: called only with a descriptor that the kernel just created for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Copies a byte path for the kernel.
+///
+/// # Errors
+/// EINVAL when it holds a NUL.
+pub fn c_path(path: &[u8]) -> OsResult<CString> {
+    CString::new(path).map_err(|_| OsErrno::EINVAL)
+}
+
+/// openat(2), always with O_CLOEXEC.
+///
+/// # Errors
+/// As the man page.
+pub fn open(at: At<'_>, path: &CStr, flags: i32) -> OsResult<OwnedFd> {
+    // SAFETY: raw call so that any flag word passes unchanged; the path is a NUL-terminated string.
+    let fd = unsafe { libc::openat(raw(at), path.as_ptr(), flags | libc::O_CLOEXEC) };
+    owned(check(fd)?.into())
+}
+
+/// openat2(2), always with O_CLOEXEC.
+///
+/// # Errors
+/// As the man page.
+pub fn open2(at: At<'_>, path: &CStr, flags: i32, resolve: u64) -> OsResult<OwnedFd> {
+    // SAFETY: plain old data; zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    // SAFETY: path and struct outlive the call, which only reads them; the size is that of the struct.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_openat2, raw(at), path.as_ptr(), &how, size_of::<libc::open_how>())
+    };
+    owned(check(fd)?)
+}
+
+/// What statx(2) tells, as far as the emulator uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// File type and permission bits.
+    pub mode: u32,
+    /// Device as (major, minor).
+    pub dev: (u32, u32),
+    /// Inode number.
+    pub ino: u64,
+    /// Mount id as in mountinfo.
+    pub mount: u64,
+    /// All the rest.
+    pub raw: libc::statx,
+}
+
+impl Stat {
+    /// Whether the object is of this S_IF* type.
+    pub fn is(&self, kind: u32) -> bool {
+        self.mode & libc::S_IFMT == kind
+    }
+}
+
+/// STATX_MNT_ID_UNIQUE (Linux 6.8): a mount id that is never used again.
+pub const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// statx(2) with the basic fields and the mount id, without automounts and without asking a server.
+///
+/// `flags` may hold AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH.
+///
+/// # Errors
+/// As the man page.
+pub fn stat(at: At<'_>, path: &CStr, flags: i32) -> OsResult<Stat> {
+    // SAFETY: plain old data.
+    let mut buf: libc::statx = unsafe { std::mem::zeroed() };
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the path is NUL-terminated and the buffer a live, exclusively borrowed statx struct.
+    check(unsafe { libc::statx(raw(at), path.as_ptr(), flags, mask, &mut buf) })?;
+    Ok(Stat {
+        mode: buf.stx_mode.into(),
+        dev: (buf.stx_dev_major, buf.stx_dev_minor),
+        ino: buf.stx_ino,
+        mount: buf.stx_mnt_id,
+        raw: buf,
+    })
+}
+
+/// statx(2) of an open descriptor.
+///
+/// # Errors
+/// As the man page.
+pub fn stat_fd(fd: BorrowedFd<'_>) -> OsResult<Stat> {
+    stat(Some(fd), c"", libc::AT_EMPTY_PATH)
+}
+
+/// readlinkat(2); an empty path reads the link that an O_PATH descriptor refers to.
+///
+/// # Errors
+/// As the man page.
+pub fn readlink(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
+    let mut buf = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is live and of the length passed.
+    let len = unsafe { libc::readlinkat(raw(at), path.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    let len = check(len as i64)?;
+    buf.truncate(usize::try_from(len).map_err(|_| OsErrno::EOVERFLOW)?);
+    Ok(buf)
+}
+
+/// faccessat2(2).
+///
+/// # Errors
+/// As the man page.
+pub fn access(at: At<'_>, path: &CStr, mode: i32, flags: i32) -> OsResult<()> {
+    // SAFETY: raw call because glibc emulates the flags; the path is NUL-terminated.
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, raw(at), path.as_ptr(), mode, flags) }).map(drop)
+}
+
+/// fstatfs(2).
+///
+/// # Errors
+/// As the man page.
+pub fn statfs_fd(fd: BorrowedFd<'_>) -> OsResult<Statfs> {
+    // Fifteen words on 64-bit targets; libc's own struct hides the two halves of the file system id.
+    let mut raw = [0u64; 15];
+    // SAFETY: the buffer is live and as large as `struct statfs`, which a test asserts.
+    check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), raw.as_mut_ptr()) })?;
+    let [f_type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags, ..] = raw;
+    let fsid = fsid.to_ne_bytes();
+    let half = |at: usize| u32::from_ne_bytes([fsid[at], fsid[at + 1], fsid[at + 2], fsid[at + 3]]);
+    let fsid = [half(0), half(4)];
+    Ok(Statfs { f_type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags })
+}
+
+/// getdents64(2) into `buf`; gives the number of bytes, 0 at the end.
+///
+/// # Errors
+/// As the man page.
+pub fn getdents(fd: BorrowedFd<'_>, buf: &mut [u8]) -> OsResult<usize> {
+    // SAFETY: no safe wrapper gives the raw records; the buffer is live and of the length passed.
+    let len = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
+    usize::try_from(check(len)?).map_err(|_| OsErrno::EOVERFLOW)
+}
+
+/// Reads a text file to its end; bytes that are not UTF-8 are replaced.
+///
+/// # Errors
+/// As read(2).
+pub fn read_all(fd: BorrowedFd<'_>) -> OsResult<String> {
+    Ok(String::from_utf8_lossy(&read_bytes(fd)?).into_owned())
+}
+
+/// Reads a file to its end.
+///
+/// # Errors
+/// As read(2).
+pub fn read_bytes(fd: BorrowedFd<'_>) -> OsResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut len = 0;
+    loop {
+        bytes.resize(len + 4096.max(len), 0);
+        super::count();
+        match nix::unistd::read(fd, &mut bytes[len..])? {
+            0 => break,
+            got => len += got,
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// lseek(2) with SEEK_CUR 0.
+///
+/// # Errors
+/// As the man page.
+pub fn position(fd: BorrowedFd<'_>) -> OsResult<i64> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_CUR) })
+}
+
+/// lseek(2) with SEEK_SET.
+///
+/// # Errors
+/// As the man page.
+pub fn seek(fd: BorrowedFd<'_>, offset: i64) -> OsResult<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::lseek(fd.as_raw_fd(), offset, libc::SEEK_SET) }).map(drop)
+}
+
+/// inotify_add_watch(2) on somebody's inotify descriptor; gives the watch descriptor.
+///
+/// # Errors
+/// As the man page.
+pub fn inotify_add_watch(inotify: BorrowedFd<'_>, path: &CStr, mask: u32) -> OsResult<i32> {
+    // SAFETY: the path is NUL-terminated.
+    check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) })
+}
+
+/// memfd_create(2) with MFD_CLOEXEC and MFD_ALLOW_SEALING.
+///
+/// # Errors
+/// As the man page.
+pub fn memfd(name: &CStr) -> OsResult<OwnedFd> {
+    // SAFETY: the name is NUL-terminated.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    owned(check(fd)?.into())
+}
+
+/// The text by which this process can name one of its own descriptors.
+pub fn self_fd_path(fd: BorrowedFd<'_>) -> CString {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("digits hold no NUL")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn statfs_has_the_size_of_the_kernel_structure() {
+        assert_eq!(size_of::<libc::statfs>(), 15 * 8);
+        let proc = open(None, c"/proc", libc::O_PATH).expect("open");
+        assert_eq!(statfs_fd(proc.as_fd()).expect("statfs").f_type, 0x9fa0);
+    }
+
+    #[test]
+    fn stat_tells_the_mount() {
+        let a = stat(None, c"/proc/self/status", 0).expect("stat");
+        let b = stat(None, c"/proc", 0).expect("stat");
+        assert_eq!(a.mount, b.mount);
+        assert!(a.is(libc::S_IFREG) && b.is(libc::S_IFDIR));
+    }
+}

@@ -1,0 +1,45 @@
+//! The supervisor's own system calls: the only folder with `unsafe`.
+//!
+//! Rules of the folder: one kernel call for each unsafe block, with the reason why no safe way exists and the
+//! invariant that makes it sound; raw descriptors never leave (only `OwnedFd` and `BorrowedFd` do); nothing
+//! here knows what a call means to the tracee.
+//!
+//! Each wrapper counts one kernel entry for its thread, because entries and context switches are what a
+//! trapped call costs. [`entries`] reads the count; tests assert it.
+
+#![allow(unsafe_code, reason = "the one folder that talks to the kernel directly")]
+
+use std::cell::Cell;
+
+use nix::errno::Errno as OsErrno;
+
+pub mod creds;
+pub mod file;
+pub mod memory;
+pub mod mount;
+pub mod process;
+pub mod seccomp;
+pub mod spawn;
+pub mod startup;
+
+/// Result of a system call that the supervisor makes for itself.
+pub type OsResult<T> = Result<T, OsErrno>;
+
+thread_local! {
+    static ENTRIES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Kernel entries that the calling thread made through this folder so far.
+pub fn entries() -> u64 {
+    ENTRIES.get()
+}
+
+fn count() {
+    ENTRIES.set(ENTRIES.get() + 1);
+}
+
+/// Turns the return value of a libc call (-1 and errno on failure) into a result, and counts the entry.
+fn check<T: Into<i64> + Copy>(ret: T) -> OsResult<T> {
+    count();
+    if ret.into() == -1 { Err(OsErrno::last()) } else { Ok(ret) }
+}

@@ -1,0 +1,89 @@
+//! Processes: pidfds, subreaper, no_new_privs, affinity.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno as OsErrno;
+
+use super::{OsResult, check};
+
+/// PIDFD_THREAD (Linux 6.9).
+const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
+
+/// pidfd_open(2) for a thread; on kernels without PIDFD_THREAD only for a thread group leader.
+///
+/// # Errors
+/// ESRCH: no such task. EINVAL, ENOENT: not a leader on an older kernel.
+pub fn pidfd_open_thread(tid: u32) -> OsResult<OwnedFd> {
+    match pidfd_open(tid, PIDFD_THREAD) {
+        Err(OsErrno::EINVAL) => pidfd_open(tid, 0),
+        other => other,
+    }
+}
+
+fn pidfd_open(tid: u32, flags: libc::c_uint) -> OsResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, flags) })?;
+    let fd = i32::try_from(fd).map_err(|_| OsErrno::EOVERFLOW)?;
+    // SAFETY: the kernel just created this descriptor for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// pidfd_getfd(2): a duplicate of another task's descriptor, sharing its file description.
+///
+/// # Errors
+/// EBADF: no such descriptor there. ESRCH: the task is gone. EPERM: not allowed.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: i32) -> OsResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| OsErrno::EOVERFLOW)?;
+    // SAFETY: as in `pidfd_open`.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn prctl(option: i32, arg: libc::c_ulong) -> OsResult<()> {
+    // SAFETY: only options that take a plain number are used here.
+    check(unsafe { libc::prctl(option, arg, 0, 0, 0) }).map(drop)
+}
+
+/// Makes orphaned descendants children of this process (prctl(2) PR_SET_CHILD_SUBREAPER).
+///
+/// # Errors
+/// None in practice.
+pub fn become_subreaper() -> OsResult<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Sets no_new_privs. Async-signal-safe.
+///
+/// # Errors
+/// None in practice.
+pub fn set_no_new_privs() -> OsResult<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Asks for `signal` when the parent dies. Async-signal-safe.
+///
+/// # Errors
+/// None in practice.
+pub fn set_parent_death_signal(signal: i32) -> OsResult<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
+}
+
+/// Sets the action of a signal to the default.
+pub fn restore_default_action(signal: i32) {
+    // SAFETY: plain old data; SIG_DFL needs no handler.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = libc::SIG_DFL;
+    // SAFETY: the struct is live and only read; the old action is not asked for.
+    unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+}
+
+/// Whether this process has CAP_SYS_ADMIN in its user namespace, which lets it install filters without
+/// no_new_privs.
+pub fn has_cap_sys_admin() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|caps| caps & (1 << 21) != 0)
+}

@@ -1,0 +1,187 @@
+//! System call rows: what the filter traps and who answers it. Everything that depends on the set of calls
+//! (filter, names in logs, dispatch) derives from the rows.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use libseccomp::ScmpSyscall;
+
+use super::abi::{ABIS, Abi};
+use super::context::Emulator;
+use super::errno::Errno;
+use super::failure::Failure;
+use super::reply::Reply;
+use super::resolve::path::{self, ReadMemory};
+use super::resolve::view::TaskMemory;
+use super::resolve::{Final, Found, Query};
+use crate::policy::Policy;
+
+/// What answers a call.
+pub type HandlerFn = dyn Fn(&Call<'_>) -> Result<Reply, Failure> + Send + Sync;
+
+/// What becomes of a call under a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// The policy does not need it: native cost.
+    Off,
+    /// Trapped.
+    Trap,
+    /// Fails without asking anybody.
+    Refuse(Errno),
+}
+
+/// A scalar test on one argument; pointers are never tested. Only the low 32 bits take part, because the
+/// kernel ignores the others of an `int`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArgTest {
+    /// Argument number from 0.
+    pub arg: u32,
+    /// Bits compared.
+    pub mask: u32,
+    /// Their value.
+    pub value: u32,
+}
+
+/// One system call.
+#[derive(Clone)]
+pub struct Syscall {
+    /// Its name, as libseccomp knows it; ABIs that lack it are passed over.
+    pub name: &'static str,
+    /// What becomes of it under a policy.
+    pub activation: fn(&Policy) -> Activation,
+    /// Trapped only when one of these holds; always when empty.
+    pub only_if: &'static [ArgTest],
+    /// Who answers it.
+    pub handler: Arc<HandlerFn>,
+}
+
+impl Syscall {
+    /// A row without argument tests.
+    pub fn new(
+        name: &'static str,
+        activation: fn(&Policy) -> Activation,
+        handler: impl Fn(&Call<'_>) -> Result<Reply, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        Syscall { name, activation, only_if: &[], handler: Arc::new(handler) }
+    }
+}
+
+/// The rows that a policy needs, found by ABI and number.
+pub struct SyscallTable {
+    rows: Vec<(Syscall, Activation)>,
+    by_number: HashMap<(&'static str, u32), usize>,
+}
+
+impl SyscallTable {
+    /// Takes the rows that are active under a policy. Of two rows with one name the later counts.
+    pub fn new(rows: Vec<Syscall>, policy: &Policy) -> Self {
+        let mut active: Vec<(Syscall, Activation)> = Vec::new();
+        for row in rows {
+            let activation = (row.activation)(policy);
+            active.retain(|(other, _)| other.name != row.name);
+            if activation != Activation::Off {
+                active.push((row, activation));
+            }
+        }
+        let mut by_number = HashMap::new();
+        for abi in &ABIS {
+            for (index, (row, _)) in active.iter().enumerate() {
+                if let Some(number) = number(row.name, abi) {
+                    by_number.insert((abi.name, number), index);
+                }
+            }
+        }
+        SyscallTable { rows: active, by_number }
+    }
+
+    /// Whether nothing is trapped or refused.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// All active rows.
+    pub fn rows(&self) -> impl Iterator<Item = &(Syscall, Activation)> {
+        self.rows.iter()
+    }
+
+    /// The row for a trapped call, and its position in [`SyscallTable::rows`].
+    pub fn find(&self, abi: &Abi, nr: u32) -> Option<(usize, &Syscall)> {
+        let index = *self.by_number.get(&(abi.name, nr))?;
+        Some((index, &self.rows[index].0))
+    }
+}
+
+/// The number of a call in an ABI's table.
+pub fn number(name: &str, abi: &Abi) -> Option<u32> {
+    let number = ScmpSyscall::from_name_by_arch(name, abi.scmp).ok()?;
+    // Calls that exist elsewhere only have negative pseudo numbers.
+    u32::try_from(i32::from(number)).ok()
+}
+
+/// One trapped call, as a handler sees it: read-only towards the tracee.
+pub struct Call<'c> {
+    /// Everything a handler may consult.
+    pub emulator: &'c Emulator,
+    /// Name of the call.
+    pub name: &'static str,
+    /// Its ABI.
+    pub abi: &'static Abi,
+    /// Raw arguments.
+    pub args: [u64; 6],
+    /// Thread id of the caller.
+    pub tid: u32,
+    /// The path that the call was about, for logs.
+    seen: RefCell<Option<Vec<u8>>>,
+}
+
+impl<'c> Call<'c> {
+    /// A call of `tid`.
+    pub fn new(
+        emulator: &'c Emulator,
+        name: &'static str,
+        abi: &'static Abi,
+        args: [u64; 6],
+        tid: u32,
+    ) -> Self {
+        Call { emulator, name, abi, args, tid, seen: RefCell::new(None) }
+    }
+
+    /// An `int` argument: the kernel looks at the low 32 bits only.
+    pub fn int(&self, index: usize) -> i32 {
+        (self.args[index] as u32).cast_signed()
+    }
+
+    /// Copies a path argument.
+    ///
+    /// # Errors
+    /// EFAULT and ENAMETOOLONG for the tracee, as getname() of the kernel.
+    pub fn path(&self, index: usize) -> Result<Vec<u8>, Failure> {
+        let path = path::read_path(&TaskMemory(self.tid), self.args[index])?;
+        if self.emulator.records_paths() {
+            *self.seen.borrow_mut() = Some(path.clone());
+        }
+        Ok(path)
+    }
+
+    /// The path that the call was about, when logs or the summary want it.
+    pub fn seen_path(&self) -> Option<Vec<u8>> {
+        self.seen.borrow().clone()
+    }
+
+    /// Copies up to `buf.len()` bytes.
+    ///
+    /// # Errors
+    /// EFAULT for the tracee.
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        TaskMemory(self.tid).read(addr, buf)
+    }
+
+    /// Resolves a path as the caller sees it.
+    ///
+    /// # Errors
+    /// As [`super::resolve::Resolver::resolve`].
+    pub fn resolve(&self, dirfd: i32, path: &[u8], last: Final) -> Result<Found, Failure> {
+        self.emulator.resolver.resolve(&Query { tid: self.tid, dirfd, path, last, resolve: 0 })
+    }
+}

@@ -1,0 +1,88 @@
+//! readlink(2), readlinkat(2).
+
+use std::os::fd::AsFd;
+
+use super::for_paths;
+use crate::emulator::errno::Errno;
+use crate::emulator::failure::Failure;
+use crate::emulator::object::ObjectKind;
+use crate::emulator::reply::{Out, Reply};
+use crate::emulator::resolve::{Final, Found, Query};
+use crate::emulator::sys::file;
+use crate::emulator::syscall::{Call, Syscall};
+use crate::policy::What;
+
+/// The rows of this family.
+pub fn rows() -> Vec<Syscall> {
+    vec![
+        Syscall::new("readlink", for_paths, |call| readlink(call, libc::AT_FDCWD, 0)),
+        Syscall::new("readlinkat", for_paths, |call| readlink(call, call.int(0), 1)),
+    ]
+}
+
+fn readlink(call: &Call<'_>, dirfd: i32, path_arg: usize) -> Result<Reply, Failure> {
+    let (buf, size) = (call.args[path_arg + 1], call.int(path_arg + 2));
+    let Ok(size) = usize::try_from(size) else {
+        return Ok(Reply::Continue);
+    };
+    if size == 0 {
+        return Ok(Reply::Continue);
+    }
+    let path = call.path(path_arg)?;
+    let text = match call.resolve(dirfd, &path, Final::NoFollow)? {
+        Found::Kernel(_) => match magic_text(call, dirfd, &path)? {
+            Some(text) => text,
+            None => return Ok(Reply::Continue),
+        },
+        Found::Refused(errno) => return Err(errno.into()),
+        Found::OnBehalf(real) if real.stat.is(libc::S_IFLNK) => {
+            file::readlink(Some(real.fd.as_fd()), c"").map_err(|errno| Errno::from_raw(errno as i32))?
+        }
+        Found::OnBehalf(_) => return Err(Errno::EINVAL.into()),
+        Found::Virtual(object) => match object.kind {
+            ObjectKind::Link(row) => match &row.what {
+                What::Link { target } => target.clone().into_bytes(),
+                _ => return Err(Errno::EINVAL.into()),
+            },
+            ObjectKind::Dir(_) | ObjectKind::File(_) => return Err(Errno::EINVAL.into()),
+        },
+    };
+    let len = text.len().min(size);
+    let out = Out { addr: buf, bytes: text[..len].to_vec() };
+    Ok(Reply::Value { value: len as i64, out: Some(out) })
+}
+
+/// The text of `/proc/PID/fd/N` and `/proc/PID/cwd` where the kernel's own text would show the carrier.
+fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    let resolver = &call.emulator.resolver;
+    let shows_path = call.emulator.carrier.shows_path();
+    if shows_path && resolver.cwds.is_empty() {
+        return Ok(None);
+    }
+    // Only paths that end in a number or in `cwd` can be meant.
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(b"");
+    let is_number = !name.is_empty() && name.iter().all(u8::is_ascii_digit);
+    if name != b"cwd" && (shows_path || !is_number) {
+        return Ok(None);
+    }
+    let query = Query { tid: call.tid, dirfd, path, last: Final::NoFollow, resolve: 0 };
+    let Found::Kernel(Some(link)) = resolver.resolve_fully(&query)? else {
+        return Ok(None);
+    };
+    let Some((pid, rest)) = link.key.as_deref().and_then(|key| key.strip_prefix("/proc/")?.split_once('/'))
+    else {
+        return Ok(None);
+    };
+    let Ok(pid) = pid.parse() else { return Ok(None) };
+    if rest == "cwd" {
+        let Ok(task) = resolver.views.task(pid) else { return Ok(None) };
+        return Ok(resolver.cwds.get(&resolver.views, &task).map(|key| key.as_bytes().to_vec()));
+    }
+    let Some(fd) = rest.strip_prefix("fd/").and_then(|fd| fd.parse().ok()) else {
+        return Ok(None);
+    };
+    match resolver.descriptor(pid, fd) {
+        Ok(Found::Virtual(object)) => Ok(Some(object.key.as_bytes().to_vec())),
+        _ => Ok(None),
+    }
+}

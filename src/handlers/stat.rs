@@ -1,0 +1,106 @@
+//! stat(2), lstat(2), newfstatat(2), statx(2) and the i386 calls stat64, lstat64, fstatat64.
+
+use std::os::fd::AsFd;
+
+use super::for_paths;
+use crate::emulator::abi::layout::{self, Attr, StatShape};
+use crate::emulator::failure::{Failure, OrFault};
+use crate::emulator::object::Object;
+use crate::emulator::reply::Reply;
+use crate::emulator::resolve::{Final, Found};
+use crate::emulator::sys::file;
+use crate::emulator::syscall::{ArgTest, Call, Syscall};
+
+/// Skips what glibc's fstat(3) does: AT_EMPTY_PATH with a real descriptor. (The flag does not keep a
+/// non-empty path from being looked up, so such a call on a virtual file goes to the kernel.)
+const fn unless_fstat(flags_arg: u32) -> [ArgTest; 2] {
+    [
+        ArgTest { arg: flags_arg, mask: libc::AT_EMPTY_PATH as u32, value: 0 },
+        ArgTest { arg: 0, mask: u32::MAX, value: libc::AT_FDCWD as u32 },
+    ]
+}
+const UNLESS_FSTAT_AT: &[ArgTest] = &unless_fstat(3);
+const UNLESS_FSTAT_X: &[ArgTest] = &unless_fstat(2);
+
+/// The rows of this family.
+pub fn rows() -> Vec<Syscall> {
+    let plain = |name, last, shape| {
+        Syscall::new(name, for_paths, move |call| {
+            stat(call, Target { dirfd: libc::AT_FDCWD, path_arg: 0, last, buf: call.args[1], shape })
+        })
+    };
+    let at = |name, shape| Syscall {
+        only_if: UNLESS_FSTAT_AT,
+        ..Syscall::new(name, for_paths, move |call| fstatat(call, shape))
+    };
+    vec![
+        plain("stat", Final::Follow, StatShape::Stat),
+        plain("lstat", Final::NoFollow, StatShape::Stat),
+        plain("stat64", Final::Follow, StatShape::Stat64),
+        plain("lstat64", Final::NoFollow, StatShape::Stat64),
+        at("newfstatat", StatShape::Stat),
+        at("fstatat64", StatShape::Stat64),
+        Syscall { only_if: UNLESS_FSTAT_X, ..Syscall::new("statx", for_paths, statx) },
+    ]
+}
+
+struct Target {
+    dirfd: i32,
+    path_arg: usize,
+    last: Final,
+    buf: u64,
+    shape: StatShape,
+}
+
+const AT_FLAGS: i32 =
+    libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH | libc::AT_STATX_SYNC_TYPE;
+/// Bit of the statx mask that must not be set.
+const STATX_RESERVED: u64 = 0x8000_0000;
+
+fn last_of(flags: i32) -> Final {
+    if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { Final::NoFollow } else { Final::Follow }
+}
+
+fn fstatat(call: &Call<'_>, shape: StatShape) -> Result<Reply, Failure> {
+    let flags = call.int(3);
+    if flags & !(AT_FLAGS & !libc::AT_STATX_SYNC_TYPE) != 0 {
+        return Ok(Reply::Continue);
+    }
+    stat(call, Target { dirfd: call.int(0), path_arg: 1, last: last_of(flags), buf: call.args[2], shape })
+}
+
+fn statx(call: &Call<'_>) -> Result<Reply, Failure> {
+    let flags = call.int(2);
+    let bad_sync = flags & libc::AT_STATX_SYNC_TYPE == libc::AT_STATX_SYNC_TYPE;
+    if flags & !AT_FLAGS != 0 || bad_sync || call.args[3] & STATX_RESERVED != 0 {
+        return Ok(Reply::Continue);
+    }
+    let shape = StatShape::Statx;
+    stat(call, Target { dirfd: call.int(0), path_arg: 1, last: last_of(flags), buf: call.args[4], shape })
+}
+
+fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
+    // Linux 6.11 takes a null path for an empty one with AT_EMPTY_PATH.
+    if call.args[target.path_arg] == 0 {
+        return Ok(Reply::Continue);
+    }
+    let path = call.path(target.path_arg)?;
+    let attr = match call.resolve(target.dirfd, &path, target.last)? {
+        Found::Kernel(_) => return Ok(Reply::Continue),
+        Found::Refused(errno) => return Err(errno.into()),
+        Found::OnBehalf(real) => Attr::of(&real.stat.raw),
+        Found::Virtual(object) => virtual_attr(call, &object)?,
+    };
+    let bytes = layout::stat(call.abi.layout, target.shape, &attr)?;
+    Ok(Reply::stored(target.buf, bytes))
+}
+
+fn virtual_attr(call: &Call<'_>, object: &Object) -> Result<Attr, Failure> {
+    match call.emulator.like(call.tid, object)? {
+        Some(real) => {
+            let stat = file::stat_fd(real.as_fd()).or_fault("look at the file that a row names")?;
+            Ok(Attr::of(&stat.raw))
+        }
+        None => Ok(call.emulator.attr(object)),
+    }
+}

@@ -1,0 +1,238 @@
+//! The server: supervises the program and reaps everything it leaves behind.
+
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno as OsErrno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::net::UnixDatagram;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::message::Message;
+use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
+use crate::emulator::stats::{Stats, Verdict};
+use crate::{SpawnError, StartOptions, Supervised, Supervisor};
+
+/// Runs until the whole tree ended; gives this process's own exit status: 0 unless the keeper has to act.
+pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: i32) -> i32 {
+    let _ = crate::emulator::sys::process::become_subreaper();
+    let status = match spawn(launch, signal_mask, group) {
+        Ok(mut server) => {
+            super::keeper::release_standard_descriptors();
+            raise_descriptor_limit();
+            server.control = Some(control);
+            return server.run();
+        }
+        Err(Refusal::Program(program, error)) => report_exec_error(&program, &error),
+        Err(Refusal::Own(message)) => {
+            eprintln!("sysemu: {message}");
+            OWN_FAILURE
+        }
+    };
+    Message::Exited(status).send(&control);
+    0
+}
+
+enum Refusal {
+    Program(String, std::io::Error),
+    Own(String),
+}
+
+fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refusal> {
+    let log = (launch.start_logging)();
+    let supervisor = Supervisor::builder()
+        .policy(launch.policy)
+        .carrier(launch.carrier)
+        .notify(launch.notify)
+        .build()
+        .map_err(|error| Refusal::Own(error.to_string()))?;
+    let emulator = &supervisor.engine().emulator;
+    if launch.summary == Summary::Print || tracing::enabled!(tracing::Level::DEBUG) {
+        emulator.record_paths();
+    }
+    if let Some((step, errno)) = emulator.fuse_error {
+        tracing::info!("using the memfd carrier: cannot {step}: {errno}");
+    }
+    let options = StartOptions { process_group: Some(group), signal_mask, restore_start_state: true };
+    let program = supervisor.spawn(command(&launch.command), options).map_err(|error| match error {
+        SpawnError::Exec { program, source } => Refusal::Program(program, source),
+        error => Refusal::Own(error.to_string()),
+    })?;
+    tracing::info!(pid = program.pid(), carrier = emulator.carrier.name(), "started {:?}", launch.command);
+    Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
+}
+
+/// Descriptors of many tracees pass through this process.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+struct Server {
+    supervisor: Supervisor,
+    program: Supervised,
+    /// The front; gone once the program ended.
+    control: Option<OwnedFd>,
+    summary: Summary,
+    log: Option<Box<dyn std::any::Any>>,
+}
+
+impl Server {
+    fn run(mut self) -> i32 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.and_then(|runtime| runtime.block_on(self.serve()));
+        match result {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("sysemu: cannot wait for the program: {error}");
+                OWN_FAILURE
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> std::io::Result<()> {
+        let mut children = signal(SignalKind::child())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut wanted = SigSet::empty();
+        wanted.add(Signal::SIGCHLD);
+        wanted.add(Signal::SIGTERM);
+        pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&wanted), None)?;
+        let control = match self.control.take() {
+            Some(control) => control,
+            None => return Ok(()),
+        };
+        Message::Started(self.pid().as_raw()).send(&control);
+        // A SOCK_SEQPACKET socket keeps message boundaries as a datagram socket does, and has an end.
+        let control = std::os::unix::net::UnixDatagram::from(control);
+        control.set_nonblocking(true)?;
+        let mut control = Some(UnixDatagram::from_std(control)?);
+        loop {
+            if self.reap(&mut control) == Tree::Ended {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = children.recv() => {}
+                _ = terminate.recv() => {
+                    tree::kill_all();
+                    return Ok(());
+                }
+                () = hear(&mut control, self.pid()) => {
+                    // Killed with the front: what it stood for ends too.
+                    tree::kill_all();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.program.pid().cast_signed())
+    }
+
+    /// Takes note of every child that changed.
+    fn reap(&mut self, control: &mut Option<UnixDatagram>) -> Tree {
+        let flags =
+            WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+        loop {
+            let message = match waitpid(None, Some(flags)) {
+                Ok(WaitStatus::StillAlive) => return Tree::Runs,
+                Err(OsErrno::EINTR) => continue,
+                Err(_) => return Tree::Ended,
+                Ok(WaitStatus::Exited(pid, status)) if pid == self.pid() => Message::Exited(status),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => {
+                    Message::Killed(signal as i32)
+                }
+                Ok(WaitStatus::Stopped(pid, signal)) if pid == self.pid() => Message::Stopped(signal as i32),
+                Ok(WaitStatus::Continued(pid)) if pid == self.pid() => {
+                    // Somebody continued the program while the front still stands.
+                    let _ = control.as_ref().map(|control| Message::Continued.send(control));
+                    continue;
+                }
+                Ok(_) => continue,
+            };
+            let has_ended = matches!(message, Message::Exited(_) | Message::Killed(_));
+            if has_ended {
+                self.log = None;
+            }
+            if has_ended && self.summary == Summary::Print {
+                print_summary(&self.supervisor.engine().stats, self.supervisor.engine().table.rows().count());
+            }
+            if let Some(front) = control {
+                message.send(front);
+            }
+            if has_ended {
+                *control = None;
+                release_standard_error();
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Tree {
+    Runs,
+    Ended,
+}
+
+/// Does what the front says; returns when the front is gone before the program ended.
+async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
+    let Some(front) = control else {
+        return std::future::pending().await;
+    };
+    loop {
+        let mut bytes = [0u8; Message::SIZE];
+        let Ok(len) = front.recv(&mut bytes).await else { return };
+        match Message::from_bytes(&bytes[..len]) {
+            Some(Message::Signal(number)) => {
+                if let Ok(signal) = Signal::try_from(number) {
+                    let _ = kill(program, signal);
+                }
+            }
+            // Continuing what runs already would make handlers for SIGCONT run twice.
+            Some(Message::Resume) if is_stopped(program) => {
+                let _ = kill(program, Signal::SIGCONT);
+            }
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// From here on only daemons of the program are served; whoever reads the program's standard error must see
+/// its end.
+fn release_standard_error() {
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+fn print_summary(stats: &Stats, rows: usize) {
+    let counts: Vec<String> = stats
+        .by_verdict()
+        .into_iter()
+        .map(|(verdict, calls)| format!("{calls} {}", verdict.name()))
+        .collect();
+    let all: u64 =
+        (0..rows).flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries)).sum();
+    let calls: u64 = stats.by_verdict().values().sum();
+    eprintln!(
+        "sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries",
+        counts.join(", "),
+        stats.interrupted()
+    );
+    let missed = stats.missed();
+    if !missed.is_empty() {
+        eprintln!("sysemu: paths below /proc and /sys that no row owns:");
+        for (path, count) in missed {
+            eprintln!("{count:>8} {path}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Ending a process tree whose processes are all descendants of this one.
+
+use nix::errno::Errno as OsErrno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Kills and reaps every child until there is none. The orphans of each become children of this process,
+/// which has to be a subreaper (PR_SET_CHILD_SUBREAPER), so the whole tree ends.
+pub(super) fn kill_all() {
+    loop {
+        for child in children() {
+            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+        }
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(_) | Err(OsErrno::EINTR) => {}
+            Err(_) => return,
+        }
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+        }
+    }
+}
+
+/// The children of this process: by its own list, or by everybody's parent on kernels without that list.
+fn children() -> Vec<i32> {
+    let own = std::process::id();
+    if let Ok(tasks) = std::fs::read_dir("/proc/self/task") {
+        let lists: Vec<String> = tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
+            .collect();
+        if !lists.is_empty() {
+            return lists
+                .iter()
+                .flat_map(|list| list.split_whitespace())
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
+        }
+    }
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let child = |name: &str| -> Option<i32> {
+        let pid = name.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (parent == own).then_some(pid)
+    };
+    processes.filter_map(|entry| child(entry.ok()?.file_name().to_str()?)).collect()
+}
