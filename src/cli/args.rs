@@ -38,6 +38,18 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Measure what an intercepted call costs here
     Bench(BenchArgs),
+    /// Make calls to be measured
+    #[command(hide = true)]
+    BenchGuest {
+        /// Which
+        #[arg(value_enum)]
+        kind: super::bench::guest::Kind,
+        /// How many
+        calls: u32,
+        /// Trap openat(2) for a tracer first
+        #[arg(long)]
+        trace: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

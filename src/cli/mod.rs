@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Policy(policy) => policy::main(policy),
         Command::Explain(explain) => explain::main(&explain),
         Command::Bench(bench) => bench::main(&bench),
+        Command::BenchGuest { kind, calls, trace } => bench::guest::main(kind, calls, trace),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "sysemu", &mut std::io::stdout());
             ExitCode::SUCCESS
