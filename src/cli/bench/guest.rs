@@ -121,7 +121,8 @@ fn measure(kind: Kind, calls: u32) -> Result<Timing, String> {
             Ok(())
         }
     };
-    let mut histogram = Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3).map_err(|error| error.to_string())?;
+    let mut histogram =
+        Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3).map_err(|error| error.to_string())?;
     for _ in 0..calls / 10 + 1 {
         once()?;
     }
