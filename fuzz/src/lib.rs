@@ -177,7 +177,7 @@ pub fn notification_decode(data: &[u8]) {
     let mut bytes = data.iter().copied();
     let mut byte = || bytes.next().unwrap_or(0);
     let abi: &Abi = &ABIS[usize::from(byte()) % ABIS.len()];
-    let nr = u32::from(u16::from_ne_bytes([byte(), byte()])) % 600 | abi.nr_bits;
+    let nr = (u32::from(u16::from_ne_bytes([byte(), byte()])) % 600) | abi.nr_bits;
     let mut args = [0u64; 6];
     for arg in &mut args {
         // Values that tests compare with, and others.

@@ -12,7 +12,7 @@ pub(super) fn run(server: i32) -> i32 {
     release_standard_error();
     loop {
         match waitpid(Pid::from_raw(server), None) {
-            Ok(WaitStatus::Exited(_, status)) if status == 0 => return 0,
+            Ok(WaitStatus::Exited(_, 0)) => return 0,
             Err(OsErrno::EINTR) => {}
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
                 tree::kill_all();

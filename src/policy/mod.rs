@@ -1,8 +1,8 @@
 //! Policies: the public, declarative description of the virtual tree (`schema = 1`).
 //!
 //! [`model`] holds the merged result that the emulator consumes. [`keys`] is the format as a table, [`parse`]
-//! and [`rows`] read one file, [`load`] finds, includes and merges files, [`expand`] adds the rows that follow
-//! from others, [`check`] finds contradictions, [`show`] prints a merged policy, [`import`] reads
+//! and [`rows`] read one file, [`load`] finds, includes and merges files, `expand` adds the rows that follow
+//! from others, `check` finds contradictions, [`show`] prints a merged policy, [`import`] reads
 //! sysctl.conf(5), [`schema`] gives the JSON Schema.
 
 pub mod builtin;

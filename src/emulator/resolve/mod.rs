@@ -261,10 +261,10 @@ impl Resolver {
         let task = self.views.task(tid).or_gone("read the identity of a task")?;
         let open = self.views.open_of(tid, &format!("fd/{fd}")).map_err(|_| Errno::EBADF)?;
         let stat = file::stat_fd(open.as_fd()).or_fault("look at a descriptor of a task")?;
-        if let Some(key) = self.carriers.identify(&stat) {
-            if let Some(object) = self.object(&key) {
-                return Ok(Found::Virtual(object));
-            }
+        if let Some(key) = self.carriers.identify(&stat)
+            && let Some(object) = self.object(&key)
+        {
+            return Ok(Found::Virtual(object));
         }
         let kind = place::kind_of(&task, open.as_fd(), &stat);
         let key = place::key_of(&self.views, &task, open.as_fd(), &stat);
