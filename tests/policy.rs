@@ -129,6 +129,13 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[uname]\nrelease = \"a\\nb\"\n", "3:11: release must be one line"),
     ("[options]\nio_uring = \"on\"\n", "3:12: io_uring cannot be \"on\"; it is one of off, allow"),
     ("[sysctl]\nkey = \"a\"\n", "2:2: expected [[sysctl]], found [sysctl]"),
+    ("[[sysctl]]\nkey = \"a.b\"\nvalue = \"x{\"\ntype = \"int\"\n", "4:9: value \"x{\" is not an int"),
+    (
+        "[machine]\ncpus = 4\n[[sysctl]]\nkey = \"a.b\"\nvalue = \"{cpus}\"\ntype = \"int\"\nrange = [0, 2]\n",
+        "4:1: \"4\" for /proc/sys/a/b is not an int from 0 to 2",
+    ),
+    ("[[file]]\npath = \"/a\"\ncontent = \"\"\nmode = \"+644\"\n", "5:8: mode \"+644\" is not octal"),
+    ("[machine]\nmemory = \"+4G\"\n", "3:10: memory cannot be \"+4G\""),
     ("[[sysctl]\n", "2:10: unclosed array table"),
 ];
 
@@ -190,6 +197,40 @@ fn include_cycles_and_unknown_names_are_errors() {
 }
 
 #[test]
+fn what_two_parts_include_counts_once_in_its_first_place() {
+    let policy = Loader::new().policy("k3s").load().expect("good");
+    assert_eq!(value(&policy, "/proc/sys/vm/overcommit_memory").as_deref(), Some("1\n"));
+    let row =
+        policy.rows.iter().rev().find(|row| row.path == "/proc/sys/vm/overcommit_memory").expect("there");
+    assert_eq!(
+        row.when,
+        sysemu::policy::When::Always,
+        "the catalogue does not come back over the kubelet's row"
+    );
+}
+
+#[test]
+fn a_later_policy_switches_files_of_uname_on_again() {
+    let folder = Folder::new("files");
+    let off = folder.file("off.toml", "schema = 1\n[uname]\nrelease = \"1.2\"\nfiles = false\n");
+    let on = folder.file("on.toml", "schema = 1\n[uname]\nfiles = true\n");
+    assert_eq!(Loader::new().policy(&off).policy(&on).load().expect("good").rows.len(), 2);
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_failure() {
+    let script = format!("{} policy show linux | head -1", env!("CARGO_BIN_EXE_sysemu"));
+    let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().expect("ran");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"schema = 1\n"[..]));
+}
+
+#[test]
+fn help_fits_a_screen() {
+    let help = String::from_utf8(sysemu(&["--help"]).stdout).expect("text");
+    assert!(help.lines().count() <= 24 && help.matches("  sysemu ").count() >= 3, "{help}");
+}
+
+#[test]
 fn values_on_the_command_line_keep_the_type_of_the_catalogue() {
     let policy = Loader::new().set("vm.swappiness=0x10").set("net.ipv4.tcp_rmem=1 2 3").load().expect("good");
     assert_eq!(value(&policy, "/proc/sys/vm/swappiness").as_deref(), Some("16\n"));
@@ -197,6 +238,7 @@ fn values_on_the_command_line_keep_the_type_of_the_catalogue() {
     for bad in ["vm.swappiness=ten", "vm.swappiness=201", "vm.swappiness", "=1"] {
         assert!(Loader::new().set(bad).load().is_err(), "{bad}");
     }
+    assert!(Loader::new().uname_release("a\nb").load().is_err());
 }
 
 #[test]
@@ -280,7 +322,10 @@ fn a_bad_policy_keeps_the_program_from_starting() {
 #[test]
 fn import_reads_sysctl_conf() {
     let folder = Folder::new("import");
-    let file = folder.file("s.conf", "# c\nvm.swappiness = 10\n-kernel/panic=5\n");
+    let file = folder.file(
+        "s.conf",
+        "# c\nvm.swappiness = 9\nvm.swappiness = 10\n-kernel/panic=5\n-net.ipv4.conf.lo.rp_filter\n",
+    );
     let output = sysemu(&["policy", "import", &file]);
     let imported = folder.file("s.toml", &String::from_utf8_lossy(&output.stdout));
     let policy = Loader::new().policy(&imported).load().expect("good");

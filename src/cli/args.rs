@@ -12,8 +12,7 @@ Examples:
   sysemu --uname-release 4.19.0 --hide /proc/swaps -- sh -c 'uname -r; ls /proc'
   sysemu -p kubelet -p ./mine.toml --summary -- kubelet --version
 
-A policy named after the program is used by itself when no --policy is given.
-Not a security boundary: see the README.";
+A policy named after the program is used by itself. This is no security boundary.";
 
 /// Run a program unchanged; answer its look at /proc, /sys and the kernel version from policy files.
 #[derive(Parser)]

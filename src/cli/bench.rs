@@ -59,7 +59,7 @@ pub fn main(args: &BenchArgs) -> ExitCode {
         Format::Json => {
             let items: Vec<Value> =
                 report.iter().map(|(placement, lines)| to_json(*placement, lines)).collect();
-            println!("{:#}", json!(items));
+            out!("{:#}", json!(items));
         }
     }
     ExitCode::SUCCESS
@@ -138,10 +138,10 @@ fn ratio(lines: &[Line], line: &Line) -> Option<f64> {
 
 fn print(placement: Placement, lines: &[Line]) {
     match placement {
-        Placement::Unpinned => println!("program and supervisor on any CPU"),
-        Placement::OneCpu => println!("\nprogram and supervisor on one CPU"),
+        Placement::Unpinned => out!("program and supervisor on any CPU"),
+        Placement::OneCpu => out!("\nprogram and supervisor on one CPU"),
     }
-    println!("{:<34} {:>10} {:>10}  ratio of medians", "", "p50 ns", "p99 ns");
+    out!("{:<34} {:>10} {:>10}  ratio of medians", "", "p50 ns", "p99 ns");
     for line in lines {
         let Timing { p50, p99 } = line.timing;
         let against = match (ratio(lines, line), line.floor, line.plus) {
@@ -149,7 +149,7 @@ fn print(placement: Placement, lines: &[Line]) {
             (Some(ratio), Some(floor), Some(plus)) => format!("{ratio:.2} x {floor}, plus one {plus}"),
             _ => String::new(),
         };
-        println!("{:<34} {p50:>10} {p99:>10}  {against}", line.name);
+        out!("{:<34} {p50:>10} {p99:>10}  {against}", line.name);
     }
 }
 

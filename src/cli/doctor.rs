@@ -18,7 +18,7 @@ pub fn main(args: &DoctorArgs) -> ExitCode {
                     State::Limited => "note",
                     State::Missing => "NO  ",
                 };
-                println!("{mark} {topic:<12} {detail}");
+                out!("{mark} {topic:<12} {detail}");
             }
         }
         Format::Json => {
@@ -33,7 +33,7 @@ pub fn main(args: &DoctorArgs) -> ExitCode {
                     json!({ "topic": finding.topic, "state": state, "detail": finding.detail })
                 })
                 .collect();
-            println!("{:#}", json!(items));
+            out!("{:#}", json!(items));
         }
     }
     let unusable =

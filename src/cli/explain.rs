@@ -34,19 +34,19 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
     let (verdict, text, row, content) = describe(&supervisor, &found, tid);
     match args.format {
         Format::Text => {
-            println!("{}: {text}", args.path.display());
+            out!("{}: {text}", args.path.display());
             if let Some(row) = &row {
-                println!("  row      {} ({})", row.origin, what(row));
+                out!("  row      {} ({})", row.origin, what(row));
                 let about = [("doc", &row.doc), ("source", &row.source)];
                 for (name, text) in about.into_iter().filter(|(_, text)| !text.is_empty()) {
-                    println!("  {name:<8} {text}");
+                    out!("  {name:<8} {text}");
                 }
             }
             if let Some(content) = &content {
-                println!("  content  {}", content.escape_debug());
+                out!("  content  {}", content.escape_debug());
             }
         }
-        Format::Json => println!(
+        Format::Json => out!(
             "{:#}",
             json!({
                 "path": args.path.to_string_lossy(),

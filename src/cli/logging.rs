@@ -11,12 +11,21 @@ const VARIABLE: &str = "SYSEMU_LOG";
 /// Starts logging; dropping the guard writes out what is left. `SYSEMU_LOG` wins over `-v`.
 pub fn start(args: &LoggingArgs) -> WorkerGuard {
     let level = match args.verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
+        // The FUSE library's own messages help nobody but its developers.
+        0 => "warn,fuser=off",
+        1 => "info,fuser=off",
+        2 => "debug,fuser=off",
+        _ => "trace,fuser=off",
     };
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let asked = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
+    let filter = match asked.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => filter,
+        Some(Err(error)) => {
+            eprintln!("sysemu: {VARIABLE} is not a log filter ({error}); write a level such as debug");
+            EnvFilter::new(level)
+        }
+        None => EnvFilter::new(level),
+    };
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::io::IsTerminal::is_terminal(&std::io::stderr());
     // A pipe that nobody drains must not stop the supervisor: lines are dropped rather than waited for.

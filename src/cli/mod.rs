@@ -7,6 +7,17 @@ use clap::{CommandFactory, FromArgMatches};
 
 use args::{Args, Command};
 
+/// As `println!`, but a reader who has seen enough (`| head`) is no failure.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        if let Err(error) = writeln!(std::io::stdout().lock(), $($text)*) {
+            let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+            std::process::exit(if gone { 0 } else { sysemu::launcher::OWN_FAILURE });
+        }
+    }};
+}
+
 mod args;
 mod bench;
 mod doctor;
@@ -39,7 +50,9 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench::main(&bench),
         Command::BenchGuest { kind, calls, trace } => bench::guest::main(kind, calls, trace),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "sysemu", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "sysemu", &mut script);
+            out!("{}", String::from_utf8_lossy(&script));
             ExitCode::SUCCESS
         }
         Command::Man { folder } => man(folder.as_deref()),
@@ -71,7 +84,7 @@ fn man(folder: Option<&std::path::Path>) -> ExitCode {
 fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
     let is_command = |word: &OsStr| {
         let command = Args::command();
-        word == "help" || command.get_subcommands().any(|known| word == known.get_name())
+        command.get_subcommands().any(|known| word == known.get_name())
     };
     let top_level = |word: &OsStr| word == "--help" || word == "-h" || word == "--version" || word == "-V";
     match words.get(1) {

@@ -21,7 +21,7 @@ pub fn main(args: PolicyCommandArgs) -> ExitCode {
             Err(error) => fail(format!("cannot read {}: {error}", file.display())),
         },
         PolicyCommand::Schema => {
-            println!("{:#}", schema::json_schema());
+            out!("{:#}", schema::json_schema());
             ExitCode::SUCCESS
         }
         PolicyCommand::Providers { format } => list_providers(format),
@@ -36,7 +36,7 @@ fn load(policies: &[String]) -> Result<sysemu::Policy, PolicyError> {
 fn print(text: Result<String, PolicyError>) -> ExitCode {
     match text {
         Ok(text) => {
-            print!("{text}");
+            out!("{}", text.trim_end_matches('\n'));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -57,13 +57,13 @@ fn list(format: Format) -> ExitCode {
     match format {
         Format::Text => {
             for (name, doc) in policies {
-                println!("{name:<16} {doc}");
+                out!("{name:<16} {doc}");
             }
         }
         Format::Json => {
             let items: Vec<_> =
                 policies.iter().map(|(name, doc)| json!({ "name": name, "doc": doc })).collect();
-            println!("{:#}", json!(items));
+            out!("{:#}", json!(items));
         }
     }
     ExitCode::SUCCESS
@@ -82,7 +82,7 @@ fn check(files: &[String], format: Format) -> ExitCode {
                 eprintln!("{diagnostic}");
             }
             if found.is_empty() {
-                println!("{} ok", files.join(", "));
+                out!("{} ok", files.join(", "));
             }
         }
         Format::Json => {
@@ -98,7 +98,7 @@ fn check(files: &[String], format: Format) -> ExitCode {
                     })
                 })
                 .collect();
-            println!("{:#}", json!(items));
+            out!("{:#}", json!(items));
         }
     }
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(MISTAKES) }
@@ -109,13 +109,13 @@ fn list_providers(format: Format) -> ExitCode {
     match format {
         Format::Text => {
             for (name, doc) in providers.iter() {
-                println!("{name:<24} {doc}");
+                out!("{name:<24} {doc}");
             }
         }
         Format::Json => {
             let items: Vec<_> =
                 providers.iter().map(|(name, doc)| json!({ "name": name, "doc": doc })).collect();
-            println!("{:#}", json!(items));
+            out!("{:#}", json!(items));
         }
     }
     ExitCode::SUCCESS

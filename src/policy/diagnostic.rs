@@ -111,6 +111,7 @@ impl Report {
                 b.origin.column,
             ))
         });
+        diagnostics.dedup();
         Err(PolicyError { diagnostics })
     }
 }

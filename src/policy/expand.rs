@@ -3,6 +3,7 @@
 use super::diagnostic::{Report, Source};
 use super::load::Merge;
 use super::parse::parse;
+use super::rows::describe;
 use super::{Content, Policy, Row, What, builtin};
 use crate::emulator::host::{self, OsHost};
 
@@ -37,7 +38,7 @@ pub(super) fn implied(mut merge: Merge, report: &mut Report) -> Policy {
     let machine = host::machine(&merge.policy, &OsHost);
     let host_cpus = host::machine(&Policy::default(), &OsHost).cpus;
     for row in below.into_iter().chain(above).filter(|row| !row.path.is_empty()) {
-        for row in expanded(&row, machine.cpus, host_cpus) {
+        for row in expanded(&row, machine.cpus, host_cpus, report) {
             merge.add_row(row);
         }
     }
@@ -51,7 +52,7 @@ fn fragment(name: &str, report: &mut Report) -> Vec<Row> {
 }
 
 /// A row for each CPU or node that its path names, with placeholders of its content replaced.
-fn expanded(row: &Row, cpus: u32, host_cpus: u32) -> Vec<Row> {
+fn expanded(row: &Row, cpus: u32, host_cpus: u32, report: &mut Report) -> Vec<Row> {
     let numbers: Vec<(&str, u32)> = if row.path.contains("{cpu}") {
         (0..cpus).map(|cpu| ("{cpu}", cpu)).collect()
     } else if row.path.contains("{hidden-cpu}") {
@@ -61,7 +62,7 @@ fn expanded(row: &Row, cpus: u32, host_cpus: u32) -> Vec<Row> {
     } else {
         vec![("", 0)]
     };
-    let with = |(placeholder, number): &(&str, u32)| {
+    let mut with = |(placeholder, number): &(&str, u32)| {
         let replace = |text: &str| {
             let text = if placeholder.is_empty() {
                 text.to_owned()
@@ -80,8 +81,17 @@ fn expanded(row: &Row, cpus: u32, host_cpus: u32) -> Vec<Row> {
                     let text = replace(text)
                         .replace("{cpus}", &cpus.to_string())
                         .replace("{cpu-last}", &(cpus - 1).to_string());
-                    let shown = codec.as_ref().and_then(|codec| codec.canonical(&text).ok()).unwrap_or(text);
-                    *bytes = shown.into();
+                    let shown = codec.as_ref().map_or(Ok(text.clone()), |codec| codec.canonical(&text));
+                    match (shown, codec) {
+                        (Err(_), Some(codec)) => {
+                            let what = describe(codec);
+                            report.add(
+                                row.origin.clone(),
+                                format!("\"{text}\" for {} is not {what}", row.path),
+                            );
+                        }
+                        (shown, _) => *bytes = shown.unwrap_or(text).into(),
+                    }
                 }
             }
             What::Link { target } => *target = replace(target),
@@ -89,5 +99,5 @@ fn expanded(row: &Row, cpus: u32, host_cpus: u32) -> Vec<Row> {
         }
         row
     };
-    numbers.iter().map(with).collect()
+    numbers.iter().map(&mut with).collect()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::builtin;
 use super::diagnostic::{Report, Source};
-use super::rows::sysctl_path;
+use super::rows::{describe, sysctl_path};
 use super::show;
 use super::{Content, Row, Scope, What, When, WriteRule};
 use crate::emulator::codec::Codec;
@@ -19,6 +19,7 @@ pub fn import(name: &str, text: String) -> Result<String, super::PolicyError> {
     let mut report = Report::default();
     let mut out = String::from("schema = 1\n");
     let _ = writeln!(out, "doc = {}", show::quoted(&format!("imported from {name}")));
+    let mut rows = Vec::new();
     let mut at = 0;
     for line in source.text().split_inclusive('\n') {
         let span = at..at + line.len();
@@ -29,6 +30,10 @@ pub fn import(name: &str, text: String) -> Result<String, super::PolicyError> {
         }
         let origin = source.origin(&span);
         let assignment = line.strip_prefix('-').unwrap_or(line).split_once('=');
+        // sysctl.d(5): a key alone behind `-` is left out of what globs set; it sets nothing itself.
+        if line.starts_with('-') && assignment.is_none() {
+            continue;
+        }
         let Some((key, value)) = assignment else {
             report.add(origin, format!("\"{line}\" is no assignment; write KEY = VALUE"));
             continue;
@@ -60,13 +65,18 @@ pub fn import(name: &str, text: String) -> Result<String, super::PolicyError> {
             match codec.canonical(value) {
                 Ok(shown) => *content = Content::Fixed(shown.into()),
                 Err(_) => {
-                    report.add(origin, format!("\"{value}\" is not a value for {key}: {codec:?}"));
+                    report.add(origin, format!("\"{value}\" for {key} is not {}", describe(codec)));
                     continue;
                 }
             }
         }
+        // sysctl(8): the last value of a key counts.
+        rows.retain(|other: &Row| other.path != row.path);
+        rows.push(row);
+    }
+    for row in &rows {
         out.push('\n');
-        out.push_str(&show::row(&row));
+        out.push_str(&show::row(row));
     }
     report.finish(out)
 }

@@ -1,13 +1,13 @@
 //! Loading: built-ins, files and includes, the command line's shorthands, and merging them into one
 //! [`Policy`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::check;
 use super::diagnostic::{PolicyError, Report, Source, hint};
 use super::parse::{Document, parse};
-use super::rows::{check_path, sysctl_path};
+use super::rows::{check_path, check_uname, describe, sysctl_path};
 use super::{
     Content, Origin, Policy, Row, Scope, Sourced, StatfsMatch, StatfsRow, What, When, WriteRule, builtin,
     expand, keys,
@@ -102,6 +102,7 @@ impl<'p> Loader<'p> {
         merge.policy.uname.files = true;
         for name in &self.policies {
             let origin = Origin::synthetic(COMMAND_LINE);
+            merge.loaded.clear();
             merge.load(name, None, &origin, &mut report);
             merge.policy.names.push(name.clone());
         }
@@ -121,23 +122,32 @@ pub(super) struct Merge {
     slots: HashMap<(String, When), usize>,
     /// Files being included, outermost first.
     stack: Vec<String>,
+    /// Files that were loaded for the policy named last: what two of its parts include counts once, in its
+    /// first place.
+    loaded: HashSet<String>,
 }
 
 impl Merge {
     /// Goes on merging into a policy whose rows were taken out.
     pub fn on(policy: Policy) -> Self {
-        Merge { policy, slots: HashMap::new(), stack: Vec::new() }
+        Merge { policy, slots: HashMap::new(), stack: Vec::new(), loaded: HashSet::new() }
     }
 
     /// Loads a policy with its includes; the including policy's folder comes first for relative files.
     pub fn load(&mut self, name: &str, folder: Option<&Path>, origin: &Origin, report: &mut Report) {
         let Some((source, folder)) = find(name, folder, origin, report) else { return };
-        if self.stack.iter().any(|open| open == source.name()) {
+        // The same file by another path is the same file.
+        let identity = std::fs::canonicalize(source.name())
+            .map_or_else(|_| source.name().to_owned(), |path| path.to_string_lossy().into_owned());
+        if self.stack.contains(&identity) {
             let chain = self.stack.join(" includes ");
             report.add(origin.clone(), format!("include cycle: {chain} includes {}", source.name()));
             return;
         }
-        self.stack.push(source.name().to_owned());
+        if !self.loaded.insert(identity.clone()) {
+            return;
+        }
+        self.stack.push(identity);
         let document = parse(&source, report);
         check::document(&document, report);
         for include in &document.include {
@@ -162,7 +172,7 @@ impl Merge {
                 *slot = given;
             }
         }
-        self.policy.uname.files &= uname.files;
+        self.policy.uname.files = document.uname_files.unwrap_or(self.policy.uname.files);
         if document.machine.cpus.is_some() {
             self.policy.machine.cpus = document.machine.cpus;
         }
@@ -208,12 +218,11 @@ impl Merge {
             Shorthand::Hide => {
                 check_path(text).map(|()| self.add_row(shorthand_row(text, What::Absent, 0, &origin)))
             }
-            Shorthand::UnameRelease if text.is_empty() || text.len() > 64 => {
-                Err("a release is 1 to 64 bytes".to_owned())
-            }
             Shorthand::UnameRelease => {
-                self.policy.uname.release = Some(Sourced { value: text.to_owned(), origin: origin.clone() });
-                Ok(())
+                check_uname(text).map_err(|why| format!("the release {why}")).map(|()| {
+                    self.policy.uname.release =
+                        Some(Sourced { value: text.to_owned(), origin: origin.clone() });
+                })
             }
             Shorthand::Statfs => self.statfs(text, &origin),
         };
@@ -243,8 +252,7 @@ impl Merge {
             return Err("the key is a directory".into());
         };
         let codec = codec.get_or_insert(Codec::Str { max: 4095 });
-        let shown =
-            codec.canonical(value).map_err(|_| format!("\"{value}\" is not a value for {key}: {codec:?}"))?;
+        let shown = codec.canonical(value).map_err(|_| format!("\"{value}\" is not {}", describe(codec)))?;
         *content = Content::Fixed(shown.into());
         row.when = When::Always;
         row.origin = origin.clone();

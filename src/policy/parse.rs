@@ -21,6 +21,8 @@ pub struct Document {
     pub include: Vec<Sourced<String>>,
     /// `[uname]`.
     pub uname: Uname,
+    /// `files` of `[uname]`, if given.
+    pub uname_files: Option<bool>,
     /// `[machine]`.
     pub machine: Machine,
     /// `[options]`: only what is given.
@@ -50,7 +52,7 @@ impl GivenOptions {
 
 /// Reads a file; what is wrong goes to the report.
 pub fn parse(source: &Source, report: &mut Report) -> Document {
-    let mut document = Document { uname: Uname { files: true, ..Uname::default() }, ..Document::default() };
+    let mut document = Document::default();
     let (table, errors) = DeTable::parse_recoverable(source.text());
     for error in &errors {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -143,7 +145,10 @@ fn take_section(
     let at = fields.span.start;
     let mut add = |row: Option<Row>| rows.extend(row.map(|row| (at, row)));
     match fields.section.name {
-        "uname" => document.uname = rows::uname(&fields, report),
+        "uname" => {
+            document.uname = rows::uname(&fields, report);
+            document.uname_files = fields.flag(report, "files");
+        }
         "machine" => document.machine = rows::machine(&fields, report),
         "options" => {
             let word = |report: &mut Report, name| fields.text(report, name).map(|word| word.value);
@@ -344,5 +349,6 @@ pub fn parse_size(text: &str) -> Option<u64> {
         (at, 'T' | 't') => (&text[..at], 40),
         _ => (text, 0),
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| is_plain)?.checked_mul(1 << shift)
 }

@@ -19,9 +19,8 @@ const MIN_MEMORY: u64 = 4 << 20;
 pub(super) fn uname(fields: &Fields<'_>, report: &mut Report) -> Uname {
     let mut field = |name| {
         let text = fields.text(report, name)?;
-        if text.value.len() > 64 || text.value.contains(['\n', '\0']) {
-            let message = format!("{name} must be one line of at most 64 bytes, as uname(2) can hold");
-            report.add(text.origin, message);
+        if let Err(why) = check_uname(&text.value) {
+            report.add(text.origin, format!("{name} {why}"));
             return None;
         }
         Some(text)
@@ -33,8 +32,17 @@ pub(super) fn uname(fields: &Fields<'_>, report: &mut Report) -> Uname {
         version: field("version"),
         machine: field("machine"),
         domainname: field("domainname"),
-        files: fields.flag(report, "files").unwrap_or(true),
+        files: true,
     }
+}
+
+/// Whether a text fits a field of uname(2).
+///
+/// # Errors
+/// What is wrong, for a message.
+pub(super) fn check_uname(text: &str) -> Result<(), &'static str> {
+    let fits = (1..=64).contains(&text.len()) && !text.contains(['\n', '\0']);
+    if fits { Ok(()) } else { Err("must be one line of 1 to 64 bytes, as uname(2) can hold") }
 }
 
 /// `[machine]`.
@@ -109,7 +117,8 @@ pub(super) fn absent(fields: &Fields<'_>, report: &mut Report) -> Option<Row> {
 
 fn row(fields: &Fields<'_>, report: &mut Report, path: String, what: What, default_mode: u16) -> Row {
     let mode = fields.text(report, "mode").and_then(|mode| {
-        let bits = u16::from_str_radix(mode.value.trim_start_matches("0o"), 8).ok();
+        let digits = mode.value.trim_start_matches("0o");
+        let bits = u16::from_str_radix(digits, 8).ok().filter(|_| !digits.starts_with('+'));
         if bits.is_none_or(|bits| bits > 0o7777) {
             report.add(
                 mode.origin,
@@ -176,14 +185,11 @@ fn content(
             }
         },
         _ => {
-            // Placeholders are numbers once they are expanded; any digit stands in for the check.
-            let is_pattern = text.value.contains('{');
-            let Some(codec) = codec else {
+            // Values with placeholders are checked once these are numbers.
+            let is_pattern = IN_CONTENT.iter().any(|placeholder| text.value.contains(placeholder));
+            let Some(codec) = codec.filter(|_| !is_pattern) else {
                 return Some(Content::Fixed(text.value.into()));
             };
-            if is_pattern {
-                return Some(Content::Fixed(text.value.into()));
-            }
             match codec.canonical(&text.value) {
                 Ok(shown) => Some(Content::Fixed(shown.into())),
                 Err(_) => {
@@ -198,7 +204,7 @@ fn content(
 }
 
 /// A codec in words.
-fn describe(codec: &Codec) -> String {
+pub(super) fn describe(codec: &Codec) -> String {
     match codec {
         Codec::Int { min, max } => format!("an int from {min} to {max}"),
         Codec::Uint { min, max } => format!("a uint from {min} to {max}"),
@@ -288,6 +294,9 @@ fn path(fields: &Fields<'_>, report: &mut Report) -> Option<String> {
         }
     }
 }
+
+/// Placeholders of fixed content.
+const IN_CONTENT: [&str; 4] = ["{cpu}", "{node}", "{cpus}", "{cpu-last}"];
 
 /// Placeholders of paths.
 const PLACEHOLDERS: [&str; 3] = ["{cpu}", "{node}", "{hidden-cpu}"];

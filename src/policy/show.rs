@@ -64,10 +64,12 @@ pub fn row(row: &Row) -> String {
     };
     let heading = match &row.what {
         What::File { content, codec, scope, write } => {
-            let sysctl = row
-                .path
-                .strip_prefix("/proc/sys/")
-                .filter(|_| codec.is_some() && matches!(content, Content::Fixed(_) | Content::Provider(_)));
+            // A dot in the first component would be taken for the separator of the key.
+            let has_key = codec.is_some() && matches!(content, Content::Fixed(_) | Content::Provider(_));
+            let first_has_dot =
+                |inside: &str| inside.split('/').next().is_some_and(|first| first.contains('.'));
+            let sysctl =
+                row.path.strip_prefix("/proc/sys/").filter(|inside| has_key && !first_has_dot(inside));
             match sysctl {
                 Some(inside) => put("key", quoted(&key(inside))),
                 None => put("path", quoted(&row.path)),
@@ -172,16 +174,9 @@ fn statfs(row: &StatfsRow) -> String {
     out
 }
 
-/// The sysctl(8) spelling of a path below `/proc/sys`.
+/// The sysctl(8) spelling of a path below `/proc/sys`: dots, or slashes where a name has dots.
 fn key(inside: &str) -> String {
-    inside
-        .chars()
-        .map(|c| match c {
-            '/' => '.',
-            '.' => '/',
-            c => c,
-        })
-        .collect()
+    if inside.contains('.') { inside.to_owned() } else { inside.replace('/', ".") }
 }
 
 fn scope_name(scope: Scope) -> &'static str {
