@@ -181,6 +181,9 @@ impl Resolver {
 
     /// Whether an object is in a file system that rows cannot reach by kind, and not inside a managed one.
     fn is_unmanaged(&self, task: &Task, stat: &Stat) -> bool {
+        if self.carriers.identify(stat).is_some() {
+            return false;
+        }
         let mounts = &task.view.mounts;
         match mounts.get(stat.mount) {
             // A mount that is not in the table may be one of ours, or detached.
