@@ -23,7 +23,6 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_umount2,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
-    libc::SYS_setns,
     libc::SYS_unshare,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,

@@ -15,7 +15,7 @@ use super::store::{self, Store};
 use super::sys::OsResult;
 use super::sys::file::{self, Stat};
 use super::tree::Tree;
-use crate::policy::{Content, Options, Policy, StatfsRow};
+use crate::policy::{Content, Options, Policy, StatfsRow, Uname};
 use nix::errno::Errno as OsErrno;
 
 /// What handlers consult.
@@ -32,6 +32,8 @@ pub struct Emulator {
     pub options: Options,
     /// statfs(2) replacements.
     pub statfs: Vec<StatfsRow>,
+    /// The fields of uname(2) that the policy replaces.
+    pub uname: Uname,
     record_paths: AtomicBool,
 }
 
@@ -92,6 +94,7 @@ impl Emulator {
             fuse_error: chosen.fuse_error,
             options: policy.options,
             statfs: policy.statfs.clone(),
+            uname: policy.uname.clone(),
             record_paths: AtomicBool::new(false),
         })
     }

@@ -81,6 +81,7 @@ type ViewKey = (u64, u64, u64);
 pub struct Views {
     proc: OwnedFd,
     own: ViewKey,
+    own_uts: u64,
     tasks: DashMap<u32, Arc<Task>>,
     views: DashMap<ViewKey, (Instant, u64, Arc<View>)>,
     generation: AtomicU64,
@@ -99,13 +100,16 @@ impl Views {
         let mut views = Views {
             proc,
             own: (0, 0, 0),
+            own_uts: 0,
             tasks: DashMap::new(),
             views: DashMap::new(),
             generation: AtomicU64::new(0),
             start: Instant::now(),
             unsettled_until: AtomicU64::new(0),
         };
-        views.own = views.key(nix::unistd::gettid().as_raw().cast_unsigned())?.0;
+        let own = nix::unistd::gettid().as_raw().cast_unsigned();
+        views.own = views.key(own)?.0;
+        views.own_uts = views.namespace(own, "uts")?;
         Ok(views)
     }
 
@@ -140,6 +144,29 @@ impl Views {
         let path = file::c_path(format!("{tid}/{what}").as_bytes())?;
         let fd = file::open(Some(self.proc()), &path, libc::O_RDONLY)?;
         file::read_all(fd.as_fd())
+    }
+
+    /// The inode number of one of the task's namespaces (namespaces(7)).
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn namespace(&self, tid: u32, kind: &str) -> OsResult<u64> {
+        let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
+        file::stat(Some(self.proc()), &path, 0).map(|stat| stat.ino)
+    }
+
+    /// One of the task's namespaces, for setns(2).
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn open_namespace(&self, tid: u32, kind: &str) -> OsResult<OwnedFd> {
+        let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
+        file::open(Some(self.proc()), &path, libc::O_RDONLY)
+    }
+
+    /// The supervisor's own UTS namespace.
+    pub fn own_uts(&self) -> u64 {
+        self.own_uts
     }
 
     /// The task's credentials and ids as of now.
@@ -204,9 +231,7 @@ impl Views {
     fn key(&self, tid: u32) -> OsResult<(ViewKey, OwnedFd, Stat)> {
         let root = self.open_of(tid, "root")?;
         let root_stat = file::stat_fd(root.as_fd())?;
-        let path = file::c_path(format!("{tid}/ns/mnt").as_bytes())?;
-        let namespace = file::stat(Some(self.proc()), &path, 0)?;
-        Ok(((namespace.ino, root_stat.mount, root_stat.ino), root, root_stat))
+        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root, root_stat))
     }
 
     fn view(&self, tid: u32, generation: u64) -> OsResult<Arc<View>> {
