@@ -64,6 +64,32 @@ fn every_required_key_is_there() {
 }
 
 #[test]
+fn given_numbers_win_over_rows_for_missing_files() {
+    for (name, path) in [("k3s", "/proc/sys/kernel/osrelease"), ("gvisor", "/proc/sys/kernel/osrelease")] {
+        let policy = Loader::new().policy(name).load().expect("good");
+        let row = policy.rows.iter().rev().find(|row| row.path == path).expect("there");
+        assert_eq!(row.when, sysemu::policy::When::Always, "{name} {path}: {}", row.origin);
+    }
+}
+
+#[test]
+fn rows_for_one_interface_win_over_rows_for_all() {
+    let policy = Loader::new().policy("k3s").load().expect("good");
+    let tree = sysemu::emulator::tree::Tree::build(&policy, std::path::Path::new("/sys"));
+    let entry = tree.entry(&tree.at("/proc/sys/net/ipv4/conf/all/route_localnet"));
+    let sysemu::emulator::tree::Entry::File(row) = entry else { panic!("{entry:?}") };
+    assert_eq!(row.path, "/proc/sys/net/ipv4/conf/all/route_localnet");
+}
+
+#[test]
+fn the_catalogue_is_that_of_any_linux() {
+    let policy = linux();
+    let odd: Vec<&str> =
+        policy.rows.iter().map(|row| row.path.as_str()).filter(|path| path.contains("private")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
 fn every_row_says_what_for_and_where_from() {
     for (name, _) in sysemu::policy::builtin::NAMED {
         let policy = Loader::new().policy(*name).load().expect("good");

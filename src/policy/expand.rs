@@ -1,10 +1,12 @@
 //! Rows that follow from others: the files behind `[uname]` and `[machine]`, and one row for each CPU.
 
+use std::collections::HashSet;
+
 use super::diagnostic::{Report, Source};
 use super::load::Merge;
 use super::parse::parse;
 use super::rows::describe;
-use super::{Content, Policy, Row, What, builtin};
+use super::{Content, Policy, Row, What, When, builtin};
 use crate::emulator::host::{self, OsHost};
 
 /// Adds implied rows below all others, expands placeholders, and drops replaced rows.
@@ -37,9 +39,19 @@ pub(super) fn implied(mut merge: Merge, report: &mut Report) -> Policy {
     let mut merge = Merge::on(merge.policy);
     let machine = host::machine(&merge.policy, &OsHost);
     let host_cpus = host::machine(&Policy::default(), &OsHost).cpus;
-    for row in below.into_iter().chain(above).filter(|row| !row.path.is_empty()) {
-        for row in expanded(&row, machine.cpus, host_cpus, report) {
+    let mut implied = HashSet::new();
+    for row in &below {
+        for row in expanded(row, machine.cpus, host_cpus, report) {
+            implied.insert(row.path.clone());
             merge.add_row(row);
+        }
+    }
+    for row in above.into_iter().filter(|row| !row.path.is_empty()) {
+        for row in expanded(&row, machine.cpus, host_cpus, report) {
+            // What is said about a real object that is missing says nothing against a number that was given.
+            if row.when == When::Always || !implied.contains(&row.path) {
+                merge.add_row(row);
+            }
         }
     }
     merge.policy.rows.retain(|row| !row.path.is_empty());
