@@ -190,7 +190,16 @@ impl Supervised {
     /// # Errors
     /// As waitpid(2).
     pub fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
-        self.child.wait()
+        let status = self.child.wait();
+        self.settle();
+        status
+    }
+
+    /// Waits a little until the counters include what the program was answered last.
+    pub fn settle(&self) {
+        if let Some(server) = &self.server {
+            server.settle();
+        }
     }
 
     /// Whether the whole process tree has ended.

@@ -182,6 +182,7 @@ impl Server {
     /// Tells the front how the program ended, after everything else that is to be said.
     fn say_last(&mut self, control: &mut Option<UnixDatagram>, last_word: Option<Message>) {
         let Some(message) = last_word else { return };
+        self.program.settle();
         self.log = None;
         if self.summary == Summary::Print {
             let engine = self.supervisor.engine();

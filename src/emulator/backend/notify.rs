@@ -111,6 +111,17 @@ impl NotifyServer {
         Ok(server)
     }
 
+    /// Waits a little until the calls being served are counted: an answer reaches the program before that.
+    pub fn settle(&self) {
+        let is_busy = || self.slots.iter().any(|slot| slot.since.load(Ordering::SeqCst) != 0);
+        for _ in 0..100 {
+            if !is_busy() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Whether nobody uses the filter any more.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst) || is_hung_up(self.listener.as_fd())
