@@ -35,8 +35,7 @@ fn uname(call: &Call<'_>, fields: usize, width: usize) -> Result<Reply, Failure>
 fn view(call: &Call<'_>) -> Result<UnameView, Failure> {
     let given = &call.emulator.uname;
     let views = &call.emulator.resolver.views;
-    let namespace = views.namespace(call.tid, "uts").or_gone("look at the namespace of a task")?;
-    let names = if namespace == views.own_uts() {
+    let names = if views.shares_uts(call.tid).or_gone("look at the namespace of a task")? {
         nix::sys::utsname::uname().or_fault("ask for the own uname")?
     } else {
         let namespace = views.open_namespace(call.tid, "uts").or_gone("open the namespace of a task")?;

@@ -1,6 +1,6 @@
 //! Who is calling: task identity and credentials, from `/proc/TID/status`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::view::View;
@@ -65,6 +65,8 @@ pub struct Task {
     pub status: Status,
     /// Root directory and mounts.
     pub view: Arc<View>,
+    /// Its UTS namespace, once somebody asked.
+    pub uts: OnceLock<u64>,
     /// When it was looked at.
     pub seen: Instant,
     /// Which generation of views it belongs to.

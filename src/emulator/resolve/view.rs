@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -164,9 +164,17 @@ impl Views {
         file::open(Some(self.proc()), &path, libc::O_RDONLY)
     }
 
-    /// The supervisor's own UTS namespace.
-    pub fn own_uts(&self) -> u64 {
-        self.own_uts
+    /// Whether the task is in the supervisor's own UTS namespace.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn shares_uts(&self, tid: u32) -> OsResult<bool> {
+        let task = self.task(tid)?;
+        if let Some(uts) = task.uts.get() {
+            return Ok(*uts == self.own_uts);
+        }
+        let uts = self.namespace(tid, "uts")?;
+        Ok(*task.uts.get_or_init(|| uts) == self.own_uts)
     }
 
     /// The task's credentials and ids as of now.
@@ -220,7 +228,8 @@ impl Views {
         }
         let status = self.status(tid)?;
         let view = self.view(tid, generation)?;
-        let task = Arc::new(Task { tid, status, view, seen: Instant::now(), generation });
+        let task =
+            Arc::new(Task { tid, status, view, uts: OnceLock::new(), seen: Instant::now(), generation });
         if self.tasks.len() > 4096 {
             self.tasks.retain(|_, task| task.seen.elapsed() < LIFETIME);
         }
