@@ -265,6 +265,51 @@ fn an_ordinary_user_gets_no_new_privs_and_an_answer() {
 }
 
 #[test]
+fn a_program_that_may_not_be_looked_at_runs_bare() {
+    if !is_root() {
+        return skip("undumpable", "becoming another user needs root");
+    }
+    let scratch = Scratch::new();
+    let program = scratch.join("sysemu").display().to_string();
+    fs::copy(sysemu_program(), &program).expect("copied");
+    // PR_SET_DUMPABLE 0: an unprivileged supervisor may not read its memory any more.
+    let python = scratch.write(
+        "hide.py",
+        "import ctypes\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\nfor i in range(50):\n    text = open('/proc/sys/kernel/ostype').read()\nprint(text.strip())\n",
+    );
+    let script = format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups {program} --no-auto --set kernel.ostype=X -- python3 {python}"
+    );
+    let outcome = Run::shell(&script).go();
+    assert_eq!(outcome.stdout, "Linux\n", "{}", outcome.stderr);
+    let warnings = outcome.stderr.lines().count();
+    assert!((1..=5).contains(&warnings), "{}", outcome.stderr);
+}
+
+#[test]
+fn permissions_are_those_of_sysctls_and_of_files() {
+    if !is_root() {
+        return skip("permissions", "becoming another user needs root");
+    }
+    let scratch = Scratch::new();
+    let policy = scratch.write(
+        "modes.toml",
+        "schema = 1\n[[sysctl]]\nkey = \"kernel.sysemu_secret\"\nvalue = \"1\"\nmode = \"0600\"\n[[sysctl]]\nkey = \"kernel.sysemu_write\"\n\
+         value = \"1\"\nmode = \"0200\"\n[[file]]\npath = \"/sys/kernel/sysemu_file\"\ncontent = \"1\\n\"\nmode = \"0200\"\n",
+    );
+    let look = "cat /proc/sys/kernel/sysemu_secret /proc/sys/kernel/sysemu_write /sys/kernel/sysemu_file 2>&1 | sed 's/.*: //'; \
+                test -r /proc/sys/kernel/sysemu_secret; echo $?; test -w /proc/sys/kernel/sysemu_secret; echo $?";
+    let script = scratch.write("look.sh", look);
+    let run = |prefix: &str| Run::shell(&format!("{prefix} sh {script}")).under(&["-p", &policy]).go().stdout;
+    let refused = "Permission denied\n";
+    // Root is bound by the mode of a sysctl, not by that of another file; nobody writes.
+    assert_eq!(run(""), format!("1\n{refused}1\n0\n1\n"));
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    assert_eq!(run(nobody), format!("{}1\n1\n", refused.repeat(3)));
+    assert_eq!(run(&format!("{nobody} unshare -Ur")), format!("{}1\n1\n", refused.repeat(3)));
+}
+
+#[test]
 fn the_supervisor_stays_as_it_is_over_many_calls() {
     let calls = if is_long() { 1_000_000 } else { 60_000 };
     let script = format!(

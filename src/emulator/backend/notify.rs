@@ -175,14 +175,14 @@ impl NotifyServer {
         }
     }
 
-    /// Waits until a receiver is to be replaced.
+    /// Waits until a receiver is to be replaced, or there is nobody left to serve.
     fn stand_by(&self) {
         self.standbys.fetch_add(1, Ordering::SeqCst);
         let mut calls = self.calls_for_standby.lock().unwrap_or_else(PoisonError::into_inner);
-        while *calls == 0 {
+        while *calls == 0 && !self.ended.load(Ordering::SeqCst) {
             calls = self.standby.wait(calls).unwrap_or_else(PoisonError::into_inner);
         }
-        *calls -= 1;
+        *calls = calls.saturating_sub(1);
         self.standbys.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -218,7 +218,10 @@ impl NotifyServer {
                 }
             }
         }
+        let calls = self.calls_for_standby.lock().unwrap_or_else(PoisonError::into_inner);
         self.ended.store(true, Ordering::SeqCst);
+        drop(calls);
+        self.standby.notify_all();
     }
 
     fn serve(&self, call: &Notification, entered: u64) {

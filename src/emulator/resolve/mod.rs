@@ -262,30 +262,12 @@ impl Resolver {
         let open = self.views.open_of(tid, &format!("fd/{fd}")).map_err(|_| Errno::EBADF)?;
         let stat = file::stat_fd(open.as_fd()).or_fault("look at a descriptor of a task")?;
         if let Some(key) = self.carriers.identify(&stat)
-            && let Some(object) = self.object(&key)
+            && let Some(object) = Object::at(&self.tree, &key)
         {
             return Ok(Found::Virtual(object));
         }
         let kind = place::kind_of(&task, open.as_fd(), &stat);
         let key = place::key_of(&self.views, &task, open.as_fd(), &stat);
         Ok(Found::Kernel(Some(Rc::new(Real { fd: open, stat, kind, key }))))
-    }
-
-    /// The virtual object that the tree has at a key.
-    pub fn object(&self, key: &str) -> Option<Object> {
-        use super::object::ObjectKind;
-        use super::tree::Entry;
-        let kind = match self.tree.entry(&self.tree.at(key)) {
-            Entry::Dir(row) => ObjectKind::Dir(row),
-            Entry::File(row) => ObjectKind::File(row),
-            Entry::Link(row) => ObjectKind::Link(row),
-            Entry::Nothing | Entry::Absent(_) => return None,
-        };
-        Some(Object { key: key.into(), kind })
-    }
-
-    /// The names for the `*` rows of a directory, as the task sees them.
-    pub fn wild_names(&self, tid: u32, directory: &str) -> Vec<String> {
-        self.names.list(tid, directory)
     }
 }

@@ -12,9 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use nix::errno::Errno as OsErrno;
 
 use super::mounts::{FsKind, MountTable};
 use super::task::{Status, Task};
+use crate::emulator::errno::Errno;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::sys::{OsResult, memory};
 
@@ -162,6 +164,14 @@ impl Views {
     pub fn open_namespace(&self, tid: u32, kind: &str) -> OsResult<OwnedFd> {
         let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
         file::open(Some(self.proc()), &path, libc::O_RDONLY)
+    }
+
+    /// Whether the task is in the supervisor's own user namespace.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn shares_user_namespace(&self, tid: u32) -> OsResult<bool> {
+        Ok(self.namespace(tid, "user")? == self.namespace(std::process::id(), "user")?)
     }
 
     /// Whether the task is in the supervisor's own UTS namespace.
@@ -318,9 +328,12 @@ impl View {
 pub struct TaskMemory(pub u32);
 
 impl super::path::ReadMemory for TaskMemory {
-    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, crate::emulator::errno::Errno> {
-        use crate::emulator::errno::Errno;
-        // A task that died meanwhile reads like unmapped memory; its answer is dropped anyway.
-        memory::read(self.0, addr, buf).map_err(|_| Errno::EFAULT)
+    /// EPERM and ESRCH are the supervisor's: it may not look, or the task is gone.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        memory::read(self.0, addr, buf).map_err(|errno| match errno {
+            OsErrno::EPERM => Errno::EPERM,
+            OsErrno::ESRCH => Errno::ESRCH,
+            _ => Errno::EFAULT,
+        })
     }
 }
