@@ -68,9 +68,14 @@ fn kernel() -> Finding {
     }
 }
 
+/// Whether the kernel offers user notification to this process.
+pub fn has_notify() -> bool {
+    seccomp::supports_flags(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
+}
+
 fn backend() -> Vec<Finding> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    if !seccomp::supports_flags(listener) {
+    if !has_notify() {
         let why = "the kernel refuses SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0, not in gVisor): programs cannot be run \
                    under a policy here";
         return vec![finding("backend", State::Missing, format!("no notify backend: {why}"))];

@@ -74,6 +74,13 @@ pub fn run(launch: Launch) -> i32 {
     if launch.policy.is_empty() {
         return execute(&launch.command);
     }
+    if !crate::emulator::probe::has_notify() {
+        eprintln!(
+            "sysemu: seccomp user notification is not to be had here, and this version has no other backend: nothing was \
+             started; `sysemu doctor` says more"
+        );
+        return OWN_FAILURE;
+    }
     match start(launch) {
         Ok(status) => status,
         Err(message) => {
