@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let supervisor = Supervisor::builder()
         .policy(policy)
-        .provider("answer", "counts up at each open", |cx| Ok(format!("{} asked by {}\n", cx.path, cx.tid).into()))
+        .provider("answer", "counts up at each open", |cx| {
+            Ok(format!("{} asked by {}\n", cx.path, cx.tid).into())
+        })
         .build()?;
     let mut running = supervisor.spawn(command, StartOptions::default())?;
     let status = running.wait()?;

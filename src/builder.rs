@@ -26,7 +26,9 @@ pub enum BuildError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// A row names a provider that nobody registered.
-    #[error("{origin}: unknown provider \"{name}\" for {path}; register it, or see `sysemu policy providers`")]
+    #[error(
+        "{origin}: unknown provider \"{name}\" for {path}; register it, or see `sysemu policy providers`"
+    )]
     Provider {
         /// Where the row was written.
         origin: String,

@@ -15,7 +15,7 @@ use super::store::{self, Store};
 use super::sys::OsResult;
 use super::sys::file::{self, Stat};
 use super::tree::Tree;
-use crate::policy::{Content, Options, Policy, StatfsRow};
+use crate::policy::{Content, Options, Policy, StatfsRow, Uname};
 use nix::errno::Errno as OsErrno;
 
 /// What handlers consult.
@@ -32,6 +32,8 @@ pub struct Emulator {
     pub options: Options,
     /// statfs(2) replacements.
     pub statfs: Vec<StatfsRow>,
+    /// The fields of uname(2) that the policy replaces.
+    pub uname: Uname,
     record_paths: AtomicBool,
 }
 
@@ -92,6 +94,7 @@ impl Emulator {
             fuse_error: chosen.fuse_error,
             options: policy.options,
             statfs: policy.statfs.clone(),
+            uname: policy.uname.clone(),
             record_paths: AtomicBool::new(false),
         })
     }
@@ -135,18 +138,29 @@ impl Emulator {
             Who::Real => (status.uid[0], status.gid[0]),
         };
         let in_group = gid == 0 || status.groups.contains(&0);
+        // Virtual objects belong to root in the initial user namespace.
+        let class_of = |uid: u32| match (uid, in_group) {
+            (0, _) => classes[0],
+            (_, true) => classes[1],
+            (_, false) => classes[2],
+        };
+        let allows = |class: u32| class & want == want;
         if object.key.starts_with("/proc/sys/") {
             // Linux: fs/proc/proc_sysctl.c, test_perm(): the effective user id counts, no capability does.
             let uid = if who == Who::Effective { status.uid[1] } else { uid };
-            let class = if uid == 0 { classes[0] } else if in_group { classes[1] } else { classes[2] };
-            return if class & want == want { Ok(()) } else { Err(Errno::EACCES.into()) };
+            return if allows(class_of(uid)) { Ok(()) } else { Err(Errno::EACCES.into()) };
         }
-        // Linux: fs/namei.c, generic_permission(). The owner is root in the initial user namespace.
-        let class = if uid == 0 { classes[0] } else if in_group { classes[1] } else { classes[2] };
+        // Linux: fs/namei.c, generic_permission(). Capabilities of another user namespace do not reach root's files.
+        let has = |capability| {
+            status.has_capability(capability)
+                && self.resolver.views.shares_user_namespace(tid).unwrap_or(false)
+        };
         let any_execute = mode & 0o111 != 0 || object.is_dir();
-        let override_ = status.has_capability(CAP_DAC_OVERRIDE) && (want & 1 == 0 || any_execute);
-        let reads = (want == 4 || object.is_dir() && want & 2 == 0) && status.has_capability(CAP_DAC_READ_SEARCH);
-        if class & want == want || override_ || reads { Ok(()) } else { Err(Errno::EACCES.into()) }
+        let only_looks = want == 4 || (object.is_dir() && want & 2 == 0);
+        let permitted = allows(class_of(uid))
+            || (has(CAP_DAC_OVERRIDE) && (want & 1 == 0 || any_execute))
+            || (has(CAP_DAC_READ_SEARCH) && only_looks);
+        if permitted { Ok(()) } else { Err(Errno::EACCES.into()) }
     }
 
     /// The real object that a `like` row stands for, as the task sees it.

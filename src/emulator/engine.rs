@@ -3,6 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use nix::errno::Errno as OsErrno;
@@ -52,13 +53,16 @@ pub struct Engine {
     pub table: SyscallTable,
     /// Counters.
     pub stats: Stats,
+    start: Instant,
+    /// The second of the run in which a fault was logged last.
+    warned: AtomicU64,
 }
 
 impl Engine {
     /// An engine for these rows.
     pub fn new(emulator: Emulator, table: SyscallTable) -> Self {
         let stats = Stats::new(table.rows().count());
-        Engine { emulator, table, stats }
+        Engine { emulator, table, stats, start: Instant::now(), warned: AtomicU64::new(0) }
     }
 
     /// Serves one call. `entered` is the thread's entry count before it was received.
@@ -131,7 +135,11 @@ impl Engine {
         if !answer.is_valid() {
             return Err(OsErrno::ENOENT);
         }
-        tracing::warn!(tid = call.tid, syscall = call.name, "cannot {what}: {error}");
+        // Once a second at most: a program that may not be looked at makes every call fail.
+        let second = self.start.elapsed().as_secs() + 1;
+        if self.warned.swap(second, Ordering::Relaxed) != second {
+            tracing::warn!(tid = call.tid, syscall = call.name, "cannot {what}: {error}");
+        }
         match self.emulator.options.on_fault {
             OnFault::Continue => answer.resume()?,
             OnFault::Eio => answer.errno(Errno::EIO)?,
@@ -159,7 +167,15 @@ impl Engine {
             tracing::trace!(backend = "notify", tid, syscall, path, verdict = verdict_name, elapsed_us);
         } else {
             let errno = errno.map(|errno| errno.to_string());
-            tracing::debug!(backend = "notify", tid, syscall, path, verdict = verdict_name, errno, elapsed_us);
+            tracing::debug!(
+                backend = "notify",
+                tid,
+                syscall,
+                path,
+                verdict = verdict_name,
+                errno,
+                elapsed_us
+            );
         }
     }
 }

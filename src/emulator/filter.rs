@@ -53,15 +53,21 @@ pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>,
     for (row, activation) in table.rows() {
         let action = match activation {
             Activation::Off => continue,
-            Activation::Trap => match trap {
-                TrapAction::Notify => ScmpAction::Notify,
-                TrapAction::Trace => ScmpAction::Trace(0),
-            },
+            // libseccomp would ask the kernel whether it knows notifications, which may be refused although the
+            // program is only built here; the action is put in below.
+            Activation::Trap => ScmpAction::Trace(0),
             Activation::Refuse(errno) => ScmpAction::Errno(errno.raw()),
         };
         add(&mut context, row, action)?;
     }
-    export(&context)
+    let mut program = export(&context)?;
+    if trap == TrapAction::Notify {
+        let traps = program
+            .iter_mut()
+            .filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
+        traps.for_each(|instruction| instruction.k = libc::SECCOMP_RET_USER_NOTIF);
+    }
+    Ok(program)
 }
 
 fn add(context: &mut ScmpFilterContext, row: &Syscall, action: ScmpAction) -> Result<(), FilterError> {

@@ -1,9 +1,14 @@
 //! The host as the supervisor sees it: its files, its machine, its uname.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::utsname::UtsName;
 
 use super::provider::{Host, MachineView, UnameView};
-use crate::policy::{Policy, Sourced};
+use super::sys::OsResult;
+use crate::policy::{Policy, Sourced, Uname};
 
 /// The host's files through std.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,7 +20,8 @@ impl Host for OsHost {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names =
+            std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
 }
@@ -50,23 +56,40 @@ fn host_memory() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total())
 }
 
-/// uname(2) under a policy.
+/// uname(2) as the supervisor sees it, with the fields that the policy gives in their place.
 pub fn uname(policy: &Policy) -> UnameView {
-    let host = nix::sys::utsname::uname();
-    let text = |field: &dyn Fn(&nix::sys::utsname::UtsName) -> String| {
-        host.as_ref().map(field).unwrap_or_default()
-    };
-    let pick = |given: &Option<Sourced<String>>, own: String| {
-        given.as_ref().map_or(own, |given| given.value.clone())
-    };
-    let lossy = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-    let given = &policy.uname;
-    UnameView {
-        sysname: pick(&given.sysname, text(&|host| lossy(host.sysname()))),
-        nodename: pick(&given.nodename, text(&|host| lossy(host.nodename()))),
-        release: pick(&given.release, text(&|host| lossy(host.release()))),
-        version: pick(&given.version, text(&|host| lossy(host.version()))),
-        machine: pick(&given.machine, text(&|host| lossy(host.machine()))),
-        domainname: pick(&given.domainname, text(&|host| lossy(host.domainname()))),
+    match nix::sys::utsname::uname() {
+        Ok(host) => uname_over(&policy.uname, &host),
+        Err(errno) => {
+            tracing::warn!("uname(2) fails: {errno}");
+            UnameView::default()
+        }
     }
+}
+
+/// The fields that a policy gives over those of a UTS namespace.
+pub fn uname_over(given: &Uname, host: &UtsName) -> UnameView {
+    let pick = |given: &Option<Sourced<String>>, own: &OsStr| {
+        given.as_ref().map_or_else(|| own.to_string_lossy().into_owned(), |given| given.value.clone())
+    };
+    UnameView {
+        sysname: pick(&given.sysname, host.sysname()),
+        nodename: pick(&given.nodename, host.nodename()),
+        release: pick(&given.release, host.release()),
+        version: pick(&given.version, host.version()),
+        machine: pick(&given.machine, host.machine()),
+        domainname: pick(&given.domainname, host.domainname()),
+    }
+}
+
+/// uname(2) in another UTS namespace, asked by a thread that enters it for good.
+///
+/// # Errors
+/// EPERM: without CAP_SYS_ADMIN nobody enters it.
+pub fn uname_in(namespace: OwnedFd) -> OsResult<UtsName> {
+    let ask = move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWUTS)?;
+        nix::sys::utsname::uname()
+    };
+    std::thread::spawn(ask).join().unwrap_or(Err(nix::errno::Errno::EPERM))
 }

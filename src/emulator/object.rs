@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
+use super::tree::{Entry, Tree};
 use crate::policy::Row;
 
 /// What kind of object, with the row that makes it.
@@ -28,6 +29,17 @@ pub struct Object {
 }
 
 impl Object {
+    /// The object that a tree has at a key.
+    pub fn at(tree: &Tree, key: &str) -> Option<Self> {
+        let kind = match tree.entry(&tree.at(key)) {
+            Entry::Dir(row) => ObjectKind::Dir(row),
+            Entry::File(row) => ObjectKind::File(row),
+            Entry::Link(row) => ObjectKind::Link(row),
+            Entry::Nothing | Entry::Absent(_) => return None,
+        };
+        Some(Object { key: key.into(), kind })
+    }
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         matches!(self.kind, ObjectKind::Dir(_))
@@ -73,10 +85,8 @@ impl Inodes {
             return *number;
         }
         let key: Arc<str> = key.into();
-        let number = *self
-            .by_key
-            .entry(key.clone())
-            .or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
+        let number =
+            *self.by_key.entry(key.clone()).or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
         self.by_number.insert(number, key);
         number
     }

@@ -116,7 +116,8 @@ impl Stats {
     /// Paths that no row owned with how often they were asked for, most often first.
     pub fn missed(&self) -> Vec<(String, u64)> {
         let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-        let mut missed: Vec<_> = self.missed.iter().map(|entry| (text(entry.key()), *entry.value())).collect();
+        let mut missed: Vec<_> =
+            self.missed.iter().map(|entry| (text(entry.key()), *entry.value())).collect();
         missed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         missed
     }

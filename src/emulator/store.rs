@@ -10,7 +10,7 @@ use super::errno::Errno;
 use super::object::{Inodes, Object, ObjectKind, child_key};
 use super::provider::{Cx, Host, MachineView, Providers, UnameView};
 use super::resolve::Names;
-use super::tree::{Entry, Tree};
+use super::tree::Tree;
 use crate::policy::{Content, Row, What};
 
 /// The provider of files that can be opened but never have anything to read, such as a quiet `/dev/kmsg`.
@@ -47,13 +47,7 @@ impl Store {
 
     /// The object at a key, if the tree has one; does not check that names matched by `*` exist.
     pub fn object(&self, key: &str) -> Option<Object> {
-        let kind = match self.tree.entry(&self.tree.at(key)) {
-            Entry::Dir(row) => ObjectKind::Dir(row),
-            Entry::File(row) => ObjectKind::File(row),
-            Entry::Link(row) => ObjectKind::Link(row),
-            Entry::Nothing | Entry::Absent(_) => return None,
-        };
-        Some(Object { key: key.into(), kind })
+        Object::at(&self.tree, key)
     }
 
     /// The whole content of a file as `tid` reads it now.

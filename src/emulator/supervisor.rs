@@ -12,9 +12,9 @@ use super::backend::notify::{NotifyOptions, NotifyServer};
 use super::context::{Emulator, EmulatorError};
 use super::engine::Engine;
 use super::filter::{self, FilterError, TrapAction};
+use super::sys::process;
 use super::sys::seccomp::{Instruction, Listener};
 use super::sys::spawn::{self, ChildSetup, Stage};
-use super::sys::process;
 use super::syscall::{Syscall, SyscallTable};
 use crate::policy::Policy;
 
@@ -148,8 +148,7 @@ impl Supervisor {
         })?;
         let server = match spawn::receive_result(handover, self.program.is_empty()) {
             Ok(Some(listener)) => {
-                let server =
-                    NotifyServer::start(Listener::from(listener), self.engine.clone(), self.notify);
+                let server = NotifyServer::start(Listener::from(listener), self.engine.clone(), self.notify);
                 match server {
                     Ok(server) => Some(server),
                     Err(source) => return Err(give_up(child, "start a receiver", source)),
@@ -191,7 +190,16 @@ impl Supervised {
     /// # Errors
     /// As waitpid(2).
     pub fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
-        self.child.wait()
+        let status = self.child.wait();
+        self.settle();
+        status
+    }
+
+    /// Waits a little until the counters include what the program was answered last.
+    pub fn settle(&self) {
+        if let Some(server) = &self.server {
+            server.settle();
+        }
     }
 
     /// Whether the whole process tree has ended.

@@ -119,6 +119,15 @@ pub fn number(name: &str, abi: &Abi) -> Option<u32> {
     u32::try_from(i32::from(number)).ok()
 }
 
+/// What a failed look at the tracee's memory means.
+fn unreadable(errno: Errno) -> Failure {
+    match errno {
+        Errno::EPERM => Failure::Fault("read the memory of a task", nix::errno::Errno::EPERM),
+        Errno::ESRCH => Failure::Gone,
+        errno => Failure::Guest(errno),
+    }
+}
+
 /// One trapped call, as a handler sees it: read-only towards the tracee.
 pub struct Call<'c> {
     /// Everything a handler may consult.
@@ -157,7 +166,7 @@ impl<'c> Call<'c> {
     /// # Errors
     /// EFAULT and ENAMETOOLONG for the tracee, as getname() of the kernel.
     pub fn path(&self, index: usize) -> Result<Vec<u8>, Failure> {
-        let path = path::read_path(&TaskMemory(self.tid), self.args[index])?;
+        let path = path::read_path(&TaskMemory(self.tid), self.args[index]).map_err(unreadable)?;
         if self.emulator.records_paths() {
             *self.seen.borrow_mut() = Some(path.clone());
         }
@@ -173,8 +182,8 @@ impl<'c> Call<'c> {
     ///
     /// # Errors
     /// EFAULT for the tracee.
-    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Errno> {
-        TaskMemory(self.tid).read(addr, buf)
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+        TaskMemory(self.tid).read(addr, buf).map_err(unreadable)
     }
 
     /// Resolves a path as the caller sees it.

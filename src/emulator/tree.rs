@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::policy::{Policy, Row, What};
+use crate::policy::{Policy, Row, What, When};
 
 type NodeId = u32;
 
@@ -65,6 +65,8 @@ pub struct Tree {
     /// Every component of the rows outside `/proc` and `/sys`: a path elsewhere whose last component is not
     /// among them cannot be one of those rows.
     foreign_names: HashSet<Box<[u8]>>,
+    /// Files that are there in any case: what they replace need not be looked at, and no `*` row plays a part.
+    certain: HashMap<Box<str>, Arc<Row>>,
 }
 
 /// The component that stands for any process id.
@@ -74,8 +76,10 @@ impl Tree {
     /// Builds the tree from the rows of a policy. `sysfs` is where the supervisor sees sysfs (`/sys`): rows
     /// whose path leads through a link there are placed where the link leads.
     pub fn build(policy: &Policy, sysfs: &Path) -> Tree {
-        let mut tree = Tree { nodes: vec![Node::default()], foreign_names: HashSet::new() };
+        let mut tree =
+            Tree { nodes: vec![Node::default()], foreign_names: HashSet::new(), certain: HashMap::new() };
         let mut parents = HashMap::new();
+        let mut keys = Vec::with_capacity(policy.rows.len());
         for (precedence, row) in policy.rows.iter().enumerate() {
             let key = canonical_key(&row.path, sysfs, &mut parents);
             let components: Vec<&str> = key.split('/').filter(|name| !name.is_empty()).collect();
@@ -84,6 +88,12 @@ impl Tree {
             }
             let precedence = u32::try_from(precedence).unwrap_or(u32::MAX);
             tree.insert(&components, precedence, Arc::new(row.clone()));
+            keys.push(key);
+        }
+        for key in keys {
+            if let Some(row) = tree.find_certain(&key) {
+                tree.certain.insert(key.into(), row);
+            }
         }
         tree
     }
@@ -91,7 +101,8 @@ impl Tree {
     fn insert(&mut self, components: &[&str], precedence: u32, row: Arc<Row>) {
         let mut at = 0;
         for (depth, name) in components.iter().enumerate() {
-            let is_pid = depth == 1 && components[0] == "proc" && matches!(*name, "self" | "thread-self" | "*");
+            let is_pid =
+                depth == 1 && components[0] == "proc" && matches!(*name, "self" | "thread-self" | "*");
             at = self.child_or_new(at, if is_pid { PID } else { name });
         }
         self.nodes[at as usize].row = Some((precedence, row));
@@ -110,6 +121,25 @@ impl Tree {
             self.nodes.push(Node::default());
         }
         child
+    }
+
+    fn find_certain(&self, key: &str) -> Option<Arc<Row>> {
+        let mut cursor = self.root();
+        for name in key.split('/').filter(|name| !name.is_empty()) {
+            cursor = self.child(&cursor, name);
+            if cursor.nodes.len() != 1 || cursor.wild_only {
+                return None;
+            }
+        }
+        match self.entry(&cursor) {
+            Entry::File(row) if row.when == When::Always => Some(row),
+            _ => None,
+        }
+    }
+
+    /// The file at a key, when no look at the real file system is needed to know that it is there.
+    pub fn certain_file(&self, key: &str) -> Option<&Arc<Row>> {
+        self.certain.get(key)
     }
 
     /// Whether no row exists at all.
@@ -241,7 +271,7 @@ fn canonical_key(path: &str, sysfs: &Path, parents: &mut HashMap<String, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Content, Origin, Scope, When, WriteRule};
+    use crate::policy::{Content, Origin, Scope, WriteRule};
 
     fn row(path: &str, what: What) -> Row {
         Row {
@@ -318,7 +348,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("sysemu-tree-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("devices/virtual/dmi/id")).expect("mkdir");
         std::fs::create_dir_all(dir.join("class/dmi")).expect("mkdir");
-        std::os::unix::fs::symlink("../../devices/virtual/dmi/id", dir.join("class/dmi/id")).expect("symlink");
+        std::os::unix::fs::symlink("../../devices/virtual/dmi/id", dir.join("class/dmi/id"))
+            .expect("symlink");
         let rows = vec![file("/sys/class/dmi/id/product_name", "x"), file("/sys/class/none/a", "y")];
         let tree = Tree::build(&Policy { rows, ..Policy::default() }, &dir);
         std::fs::remove_dir_all(&dir).expect("remove");

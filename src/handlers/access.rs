@@ -35,7 +35,8 @@ fn access(call: &Call<'_>, dirfd: i32, path_arg: usize, mode: i32, flags: i32) -
         Found::Refused(errno) => Err(errno.into()),
         Found::OnBehalf(real) => {
             // AT_EACCESS, because the thread takes the caller's file system ids for the time.
-            let look = || file::access(Some(real.fd.as_fd()), c"", mode, libc::AT_EMPTY_PATH | libc::AT_EACCESS);
+            let look =
+                || file::access(Some(real.fd.as_fd()), c"", mode, libc::AT_EMPTY_PATH | libc::AT_EACCESS);
             let allowed = call.emulator.resolver.with_rights_of(call.tid, look)?;
             allowed.map_err(|errno| Errno::from_raw(errno as i32))?;
             Ok(Reply::success())

@@ -28,7 +28,8 @@ fn getcwd(call: &Call<'_>) -> Result<Reply, Failure> {
         Some(key) => key,
         None => {
             // After fchdir(2) to a descriptor of ours the kernel stands in the carrier.
-            let cwd = resolver.views.open_of(call.tid, "cwd").or_gone("open the working directory of a task")?;
+            let cwd =
+                resolver.views.open_of(call.tid, "cwd").or_gone("open the working directory of a task")?;
             let stat = file::stat_fd(cwd.as_fd()).or_fault("look at the working directory of a task")?;
             match resolver.identify(&stat) {
                 Some(key) => key,
@@ -67,8 +68,9 @@ fn chdir(call: &Call<'_>) -> Result<Reply, Failure> {
             if !real.stat.is(libc::S_IFDIR) {
                 return Err(Errno::ENOTDIR.into());
             }
-            let look =
-                || file::access(Some(real.fd.as_fd()), c"", libc::X_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS);
+            let look = || {
+                file::access(Some(real.fd.as_fd()), c"", libc::X_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS)
+            };
             resolver.with_rights_of(call.tid, look)?.map_err(|errno| Errno::from_raw(errno as i32))?;
             let key = real.key.as_deref().ok_or(Errno::EACCES)?;
             stand(Some(key.into()))?;

@@ -133,10 +133,10 @@ fn order(name: &[u8]) -> (u8, &[u8]) {
 }
 
 fn virtual_only(call: &Call<'_>, object: &Object) -> Vec<Item> {
-    let inodes = &call.emulator.store.inodes;
     let parent = object.key.rsplit_once('/').map_or("", |(parent, _)| parent);
-    let dot = |name: &[u8], key: &str| Item { name: name.to_vec(), ino: inodes.number(key), kind: libc::DT_DIR };
-    let mut items = vec![dot(b".", &object.key), dot(b"..", parent)];
+    let dot = |name: &[u8], ino| Item { name: name.to_vec(), ino, kind: libc::DT_DIR };
+    let own = call.emulator.attr(object).ino;
+    let mut items = vec![dot(b".", own), dot(b"..", call.emulator.store.inodes.number(parent))];
     let children = call.emulator.store.children(&object.key, call.tid);
     items.extend(children.into_iter().map(|(name, object)| item_of(call, name.into_bytes(), &object)));
     items

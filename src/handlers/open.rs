@@ -74,7 +74,9 @@ fn openat2(call: &Call<'_>) -> Result<Reply, Failure> {
     // Whatever is wrong with the structure, the kernel says so.
     let size = usize::try_from(call.args[3]).unwrap_or(usize::MAX);
     let mut raw = [0u8; 4096];
-    if !(HOW_SIZE..=raw.len()).contains(&size) || call.read(call.args[2], &mut raw[..size]) != Ok(size) {
+    let is_whole = (HOW_SIZE..=raw.len()).contains(&size)
+        && call.read(call.args[2], &mut raw[..size]).is_ok_and(|got| got == size);
+    if !is_whole {
         return Ok(Reply::Continue);
     }
     let field = |at: usize| u64::from_ne_bytes(raw[at..at + 8].try_into().expect("eight bytes"));

@@ -69,7 +69,8 @@ fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>
     let Found::Kernel(Some(link)) = resolver.resolve_fully(&query)? else {
         return Ok(None);
     };
-    let Some((pid, rest)) = link.key.as_deref().and_then(|key| key.strip_prefix("/proc/")?.split_once('/')) else {
+    let Some((pid, rest)) = link.key.as_deref().and_then(|key| key.strip_prefix("/proc/")?.split_once('/'))
+    else {
         return Ok(None);
     };
     let Ok(pid) = pid.parse() else { return Ok(None) };

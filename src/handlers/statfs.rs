@@ -36,9 +36,14 @@ fn statfs(call: &Call<'_>, by_path: bool, shape: StatfsShape) -> Result<Reply, F
     let resolver = &call.emulator.resolver;
     let found = if by_path {
         let path = call.path(0)?;
-        let query = Query { tid: call.tid, dirfd: libc::AT_FDCWD, path: &path, last: Final::Follow, resolve: 0 };
+        let query =
+            Query { tid: call.tid, dirfd: libc::AT_FDCWD, path: &path, last: Final::Follow, resolve: 0 };
         // Which replacement applies depends on the real object.
-        if call.emulator.statfs.is_empty() { resolver.resolve(&query)? } else { resolver.resolve_fully(&query)? }
+        if call.emulator.statfs.is_empty() {
+            resolver.resolve(&query)?
+        } else {
+            resolver.resolve_fully(&query)?
+        }
     } else {
         resolver.descriptor(call.tid, call.int(0))?
     };

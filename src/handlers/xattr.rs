@@ -9,7 +9,8 @@ use crate::emulator::syscall::{Call, Syscall};
 
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
-    let get = |name, last| Syscall::new(name, for_paths, move |call| answer(call, last, Err(Errno::EOPNOTSUPP)));
+    let get =
+        |name, last| Syscall::new(name, for_paths, move |call| answer(call, last, Err(Errno::EOPNOTSUPP)));
     let list = |name, last| Syscall::new(name, for_paths, move |call| answer(call, last, Ok(())));
     vec![
         get("getxattr", Final::Follow),

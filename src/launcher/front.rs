@@ -26,6 +26,13 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
         }
     };
     let mut program = 0;
+    // Once nothing is left, waiting for the keeper takes no time and leaves no process of ours behind.
+    let mut tree_ended = false;
+    let leave = |tree_ended: bool| {
+        if tree_ended {
+            let _ = waitpid(Pid::from_raw(keeper), None);
+        }
+    };
     loop {
         let mut fds = [
             PollFd::new(control.as_fd(), PollFlags::POLLIN),
@@ -49,11 +56,19 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
                 stop(signal);
                 Message::Resume.send(control);
             }
-            Ok(Some(Message::Exited(status))) => return status,
-            Ok(Some(Message::Killed(signal))) => return die(signal, original_mask),
+            Ok(Some(Message::TreeEnded)) => tree_ended = true,
+            Ok(Some(Message::Exited(status))) => {
+                leave(tree_ended);
+                return status;
+            }
+            Ok(Some(Message::Killed(signal))) => {
+                leave(tree_ended);
+                return die(signal, original_mask);
+            }
             Ok(Some(Message::Continued | Message::Signal(_) | Message::Resume)) => {}
             Ok(None) | Err(_) => {
-                // The server is gone without a last word; the keeper reports and cleans up.
+                // The server is gone without a last word; the keeper cleans up.
+                eprintln!("sysemu: the supervisor died; everything it supervised ends with it");
                 let _ = waitpid(Pid::from_raw(keeper), None);
                 return OWN_FAILURE;
             }

@@ -9,18 +9,25 @@ use super::{OWN_FAILURE, tree};
 /// Runs until the server ended; gives this process's own exit status.
 pub(super) fn run(server: i32) -> i32 {
     release_standard_descriptors();
+    release_standard_error();
     loop {
         match waitpid(Pid::from_raw(server), None) {
-            Ok(WaitStatus::Exited(_, status)) if status == 0 => return 0,
+            Ok(WaitStatus::Exited(_, 0)) => return 0,
             Err(OsErrno::EINTR) => {}
             Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
-                eprintln!("sysemu: the supervisor died; ending everything it supervised");
                 tree::kill_all();
                 return OWN_FAILURE;
             }
             Ok(_) => {}
             Err(_) => return OWN_FAILURE,
         }
+    }
+}
+
+/// Whoever reads the program's standard error must see its end when only daemons are left.
+pub(super) fn release_standard_error() {
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stderr(&null);
     }
 }
 

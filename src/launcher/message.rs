@@ -18,6 +18,8 @@ pub(super) enum Message {
     Exited(i32),
     /// Server: the program was killed by this signal.
     Killed(i32),
+    /// Server: nothing of the tree is left, so server and keeper end at once.
+    TreeEnded,
     /// Front: pass this signal on.
     Signal(i32),
     /// Front: it was continued; continue the program if it is still stopped.
@@ -42,6 +44,7 @@ impl Message {
             Message::Killed(signal) => (4, signal),
             Message::Signal(signal) => (5, signal),
             Message::Resume => (6, 0),
+            Message::TreeEnded => (7, 0),
         };
         let [a, b, c, d] = value.to_ne_bytes();
         [tag, a, b, c, d]
@@ -57,6 +60,7 @@ impl Message {
             4 => Message::Killed(value),
             5 => Message::Signal(value),
             6 => Message::Resume,
+            7 => Message::TreeEnded,
             _ => return None,
         })
     }
@@ -88,6 +92,7 @@ mod tests {
             Message::Killed(9),
             Message::Signal(15),
             Message::Resume,
+            Message::TreeEnded,
         ] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }

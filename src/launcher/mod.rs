@@ -61,8 +61,9 @@ pub struct Launch {
     pub notify: NotifyOptions,
     /// Whether to print counts.
     pub summary: Summary,
-    /// Starts logging in the server, once it will make no more processes.
-    pub start_logging: Box<dyn FnOnce()>,
+    /// Starts logging in the server, once it will make no more processes. What it gives is dropped when the
+    /// program ended, to write out what is left.
+    pub start_logging: Box<dyn FnOnce() -> Box<dyn std::any::Any>>,
 }
 
 /// Runs the program and gives the status to exit with. Does not return when the program was killed by a
@@ -72,6 +73,13 @@ pub struct Launch {
 pub fn run(launch: Launch) -> i32 {
     if launch.policy.is_empty() {
         return execute(&launch.command);
+    }
+    if !crate::emulator::probe::has_notify() {
+        eprintln!(
+            "sysemu: seccomp user notification is not to be had here, and this version has no other backend: nothing was \
+             started; `sysemu doctor` says more"
+        );
+        return OWN_FAILURE;
     }
     match start(launch) {
         Ok(status) => status,

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::message::Message;
 use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
+use crate::emulator::confine;
 use crate::emulator::stats::{Stats, Verdict};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
 
@@ -22,6 +23,9 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
         Ok(mut server) => {
             super::keeper::release_standard_descriptors();
             raise_descriptor_limit();
+            if let Err(error) = confine::confine_process() {
+                tracing::warn!("cannot confine the supervisor: {error}");
+            }
             server.control = Some(control);
             return server.run();
         }
@@ -41,7 +45,7 @@ enum Refusal {
 }
 
 fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refusal> {
-    (launch.start_logging)();
+    let log = (launch.start_logging)();
     let supervisor = Supervisor::builder()
         .policy(launch.policy)
         .carrier(launch.carrier)
@@ -61,7 +65,7 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
         error => Refusal::Own(error.to_string()),
     })?;
     tracing::info!(pid = program.pid(), carrier = emulator.carrier.name(), "started {:?}", launch.command);
-    Ok(Server { supervisor, program, control: None, summary: launch.summary })
+    Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
 }
 
 /// Descriptors of many tracees pass through this process.
@@ -77,6 +81,7 @@ struct Server {
     /// The front; gone once the program ended.
     control: Option<OwnedFd>,
     summary: Summary,
+    log: Option<Box<dyn std::any::Any>>,
 }
 
 impl Server {
@@ -132,15 +137,30 @@ impl Server {
     }
 
     /// Takes note of every child that changed.
-    fn reap(&self, control: &mut Option<UnixDatagram>) -> Tree {
-        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+    fn reap(&mut self, control: &mut Option<UnixDatagram>) -> Tree {
+        let flags =
+            WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+        let mut last_word = None;
         loop {
             let message = match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::StillAlive) => return Tree::Runs,
+                Ok(WaitStatus::StillAlive) => {
+                    self.say_last(control, last_word);
+                    return Tree::Runs;
+                }
                 Err(OsErrno::EINTR) => continue,
-                Err(_) => return Tree::Ended,
+                Err(_) => {
+                    if last_word.is_some()
+                        && let Some(front) = control
+                    {
+                        Message::TreeEnded.send(front);
+                    }
+                    self.say_last(control, last_word);
+                    return Tree::Ended;
+                }
                 Ok(WaitStatus::Exited(pid, status)) if pid == self.pid() => Message::Exited(status),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => Message::Killed(signal as i32),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => {
+                    Message::Killed(signal as i32)
+                }
                 Ok(WaitStatus::Stopped(pid, signal)) if pid == self.pid() => Message::Stopped(signal as i32),
                 Ok(WaitStatus::Continued(pid)) if pid == self.pid() => {
                     // Somebody continued the program while the front still stands.
@@ -149,18 +169,29 @@ impl Server {
                 }
                 Ok(_) => continue,
             };
-            let has_ended = matches!(message, Message::Exited(_) | Message::Killed(_));
-            if has_ended && self.summary == Summary::Print {
-                print_summary(&self.supervisor.engine().stats, self.supervisor.engine().table.rows().count());
-            }
-            if let Some(front) = control {
-                message.send(front);
-            }
-            if has_ended {
-                *control = None;
-                release_standard_error();
+            match message {
+                // Said when it is known whether the program left anything behind.
+                Message::Exited(_) | Message::Killed(_) => last_word = Some(message),
+                message => {
+                    let _ = control.as_ref().map(|front| message.send(front));
+                }
             }
         }
+    }
+
+    /// Tells the front how the program ended, after everything else that is to be said.
+    fn say_last(&mut self, control: &mut Option<UnixDatagram>, last_word: Option<Message>) {
+        let Some(message) = last_word else { return };
+        self.program.settle();
+        self.log = None;
+        if self.summary == Summary::Print {
+            let engine = self.supervisor.engine();
+            print_summary(&engine.stats, engine.table.rows().count());
+        }
+        if let Some(front) = control.take() {
+            message.send(&front);
+        }
+        super::keeper::release_standard_error();
     }
 }
 
@@ -199,22 +230,20 @@ fn is_stopped(pid: Pid) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
-/// From here on only daemons of the program are served; whoever reads the program's standard error must see
-/// its end.
-fn release_standard_error() {
-    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stderr(&null);
-    }
-}
-
 fn print_summary(stats: &Stats, rows: usize) {
-    let counts: Vec<String> =
-        stats.by_verdict().into_iter().map(|(verdict, calls)| format!("{calls} {}", verdict.name())).collect();
-    let all: u64 = (0..rows)
-        .flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries))
-        .sum();
+    let counts: Vec<String> = stats
+        .by_verdict()
+        .into_iter()
+        .map(|(verdict, calls)| format!("{calls} {}", verdict.name()))
+        .collect();
+    let all: u64 =
+        (0..rows).flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries)).sum();
     let calls: u64 = stats.by_verdict().values().sum();
-    eprintln!("sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries", counts.join(", "), stats.interrupted());
+    eprintln!(
+        "sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries",
+        counts.join(", "),
+        stats.interrupted()
+    );
     let missed = stats.missed();
     if !missed.is_empty() {
         eprintln!("sysemu: paths below /proc and /sys that no row owns:");

@@ -32,7 +32,11 @@ fn children() -> Vec<i32> {
             .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
             .collect();
         if !lists.is_empty() {
-            return lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect();
+            return lists
+                .iter()
+                .flat_map(|list| list.split_whitespace())
+                .filter_map(|pid| pid.parse().ok())
+                .collect();
         }
     }
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };

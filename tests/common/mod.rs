@@ -95,7 +95,8 @@ pub fn guest_as(name: &str, build: Build) -> String {
         return text_of(&program);
     }
     // Under another name first: tests of one binary build the same guest at the same time.
-    let fresh = target.join(format!("{name}{suffix}.{:?}.{}", std::thread::current().id(), std::process::id()));
+    let fresh =
+        target.join(format!("{name}{suffix}.{:?}.{}", std::thread::current().id(), std::process::id()));
     let output = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&fresh)

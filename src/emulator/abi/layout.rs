@@ -303,8 +303,7 @@ pub struct Sysinfo {
 /// The bytes that sysinfo(2) stores. Sizes that do not fit 32 bits are scaled by `mem_unit`, as the kernel
 /// does for i386 programs.
 pub fn sysinfo(layout: Layout, info: &Sysinfo) -> Vec<u8> {
-    let sizes =
-        [info.totalram, info.freeram, info.sharedram, info.bufferram, info.totalswap, info.freeswap];
+    let sizes = [info.totalram, info.freeram, info.sharedram, info.bufferram, info.totalswap, info.freeswap];
     match layout {
         Layout::X86_64 => {
             let mut w = Writer::new(112);

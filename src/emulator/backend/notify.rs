@@ -1,13 +1,16 @@
 //! The notify backend: seccomp user notification (seccomp_unotify(2)).
 //!
-//! Several receivers block in the receive ioctl, because a call that is still queued can be interrupted by
-//! any signal while one that was received completes (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV). When the last
-//! idle receiver takes a call, another one is started, up to a limit, so that calls that take long do not
-//! keep others waiting.
+//! Receivers block in the receive ioctl, because a call that is still queued can be interrupted by any
+//! signal while one that was received completes (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV). The kernel wakes
+//! every thread that waits there for each call, so one more than needed costs a wake-up each time: only as
+//! many as asked for wait there. A receiver whose call takes long is replaced by a standby, woken by a
+//! watchdog that looks every few milliseconds while there are calls; when it is done it becomes a standby itself.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
 
 use nix::errno::Errno as OsErrno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,31 +23,53 @@ use crate::emulator::sys::{OsResult, entries};
 /// Receivers are not grown beyond this.
 const MAX_RECEIVERS: usize = 64;
 
-/// Serves one listener until nobody uses its filter any more.
-pub struct NotifyServer {
-    listener: Listener,
-    engine: Arc<Engine>,
-    idle: AtomicUsize,
-    receivers: AtomicUsize,
-    grow: bool,
-    ended: AtomicBool,
-}
+/// How often the watchdog looks.
+const TICK: Duration = Duration::from_millis(4);
+
+/// Ticks that a call may take before its receiver is replaced.
+const PATIENCE: u64 = 1;
+
+/// Ticks without calls after which the watchdog sleeps until the next call.
+const REST: u64 = 10;
 
 /// How the listener is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotifyOptions {
-    /// Receivers at the start.
+    /// Threads that wait for calls at any time.
     pub receivers: usize,
-    /// Whether receivers are added when all are busy.
-    pub grow: bool,
     /// Whether to ask for synchronous wake-ups (Linux 6.6).
     pub sync_wake_up: bool,
 }
 
 impl Default for NotifyOptions {
     fn default() -> Self {
-        NotifyOptions { receivers: 1, grow: true, sync_wake_up: true }
+        NotifyOptions { receivers: 1, sync_wake_up: true }
     }
+}
+
+/// What the watchdog knows of one receiver.
+#[derive(Default)]
+struct Slot {
+    /// The tick in which it took its call, plus one; 0 while it has none.
+    since: AtomicU64,
+    /// Somebody else waits in its place.
+    is_replaced: AtomicBool,
+}
+
+/// Serves one listener until nobody uses its filter any more.
+pub struct NotifyServer {
+    listener: Listener,
+    engine: Arc<Engine>,
+    slots: Vec<Slot>,
+    started: AtomicUsize,
+    /// Standbys that were told to receive and have not begun.
+    calls_for_standby: Mutex<usize>,
+    standby: Condvar,
+    standbys: AtomicUsize,
+    tick: AtomicU64,
+    watchdog: OnceLock<Thread>,
+    watchdog_rests: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl NotifyServer {
@@ -52,24 +77,49 @@ impl NotifyServer {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(listener: Listener, engine: Arc<Engine>, options: NotifyOptions) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        listener: Listener,
+        engine: Arc<Engine>,
+        options: NotifyOptions,
+    ) -> std::io::Result<Arc<Self>> {
         if options.sync_wake_up
             && let Err(errno) = listener.set_sync_wake_up()
         {
             tracing::info!("no synchronous wake-ups: {errno}");
         }
+        let mut slots = Vec::new();
+        slots.resize_with(MAX_RECEIVERS, Slot::default);
         let server = Arc::new(NotifyServer {
             listener,
             engine,
-            idle: AtomicUsize::new(0),
-            receivers: AtomicUsize::new(0),
-            grow: options.grow,
+            slots,
+            started: AtomicUsize::new(0),
+            calls_for_standby: Mutex::new(0),
+            standby: Condvar::new(),
+            standbys: AtomicUsize::new(0),
+            tick: AtomicU64::new(1),
+            watchdog: OnceLock::new(),
+            watchdog_rests: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
-        for _ in 0..options.receivers.max(1) {
+        for _ in 0..options.receivers.clamp(1, MAX_RECEIVERS) {
             server.add_receiver()?;
         }
+        let watched = server.clone();
+        let watchdog = std::thread::Builder::new().name("watchdog".into()).spawn(move || watched.watch())?;
+        let _ = server.watchdog.set(watchdog.thread().clone());
         Ok(server)
+    }
+
+    /// Waits a little until the calls being served are counted: an answer reaches the program before that.
+    pub fn settle(&self) {
+        let is_busy = || self.slots.iter().any(|slot| slot.since.load(Ordering::SeqCst) != 0);
+        for _ in 0..100 {
+            if !is_busy() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether nobody uses the filter any more.
@@ -78,31 +128,81 @@ impl NotifyServer {
     }
 
     fn add_receiver(self: &Arc<Self>) -> std::io::Result<()> {
-        let number = self.receivers.fetch_add(1, Ordering::SeqCst);
-        self.idle.fetch_add(1, Ordering::SeqCst);
-        let server = self.clone();
-        let started = std::thread::Builder::new()
-            .name(format!("receiver-{number}"))
-            .spawn(move || server.receive());
-        if started.is_err() {
-            self.receivers.fetch_sub(1, Ordering::SeqCst);
-            self.idle.fetch_sub(1, Ordering::SeqCst);
+        let number = self.started.fetch_add(1, Ordering::SeqCst);
+        if number >= MAX_RECEIVERS {
+            self.started.store(MAX_RECEIVERS, Ordering::SeqCst);
+            return Err(std::io::Error::other("all receivers are busy"));
         }
-        started.map(drop)
+        let server = self.clone();
+        let spawned = std::thread::Builder::new()
+            .name(format!("receiver-{number}"))
+            .spawn(move || server.receive(number));
+        spawned.map(drop)
     }
 
-    fn receive(self: Arc<Self>) {
+    /// Replaces receivers that have been busy for long. Ends with the filter's last user.
+    fn watch(self: Arc<Self>) {
+        let mut quiet = 0;
+        while !self.ended.load(Ordering::SeqCst) {
+            let now = self.tick.fetch_add(1, Ordering::SeqCst);
+            let mut is_quiet = true;
+            for slot in &self.slots {
+                let since = slot.since.load(Ordering::SeqCst);
+                is_quiet &= since == 0;
+                if since != 0 && since + PATIENCE <= now && !slot.is_replaced.swap(true, Ordering::SeqCst) {
+                    self.replace();
+                }
+            }
+            quiet = if is_quiet { quiet + 1 } else { 0 };
+            if quiet < REST {
+                std::thread::sleep(TICK);
+                continue;
+            }
+            self.watchdog_rests.store(true, Ordering::SeqCst);
+            std::thread::park_timeout(Duration::from_secs(1));
+            self.watchdog_rests.store(false, Ordering::SeqCst);
+            quiet = 0;
+        }
+    }
+
+    fn replace(self: &Arc<Self>) {
+        if self.standbys.load(Ordering::SeqCst) > 0 {
+            *self.calls_for_standby.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.standby.notify_one();
+        } else if let Err(error) = self.add_receiver() {
+            // Calls wait until a receiver is done: slow, not wrong.
+            tracing::debug!("no further receiver: {error}");
+        }
+    }
+
+    /// Waits until a receiver is to be replaced, or there is nobody left to serve.
+    fn stand_by(&self) {
+        self.standbys.fetch_add(1, Ordering::SeqCst);
+        let mut calls = self.calls_for_standby.lock().unwrap_or_else(PoisonError::into_inner);
+        while *calls == 0 && !self.ended.load(Ordering::SeqCst) {
+            calls = self.standby.wait(calls).unwrap_or_else(PoisonError::into_inner);
+        }
+        *calls = calls.saturating_sub(1);
+        self.standbys.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn receive(self: Arc<Self>, number: usize) {
+        let slot = &self.slots[number];
         loop {
             let entered = entries();
             match self.listener.receive() {
                 Ok(call) => {
-                    let was_last_idle = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
-                    if was_last_idle && self.grow && self.receivers.load(Ordering::SeqCst) < MAX_RECEIVERS {
-                        // Without another receiver the calls wait for this one; that is slow, not wrong.
-                        let _ = self.add_receiver();
+                    slot.since.store(self.tick.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    if self.watchdog_rests.swap(false, Ordering::SeqCst)
+                        && let Some(watchdog) = self.watchdog.get()
+                    {
+                        watchdog.unpark();
                     }
                     self.serve(&call, entered);
-                    self.idle.fetch_add(1, Ordering::SeqCst);
+                    slot.since.store(0, Ordering::SeqCst);
+                    if slot.is_replaced.swap(false, Ordering::SeqCst) {
+                        self.stand_by();
+                    }
                 }
                 Err(OsErrno::EINTR) => {}
                 // The caller died or took a signal between wake-up and receive; or there is no caller left.
@@ -118,7 +218,10 @@ impl NotifyServer {
                 }
             }
         }
+        let calls = self.calls_for_standby.lock().unwrap_or_else(PoisonError::into_inner);
         self.ended.store(true, Ordering::SeqCst);
+        drop(calls);
+        self.standby.notify_all();
     }
 
     fn serve(&self, call: &Notification, entered: u64) {

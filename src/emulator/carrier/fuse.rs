@@ -17,8 +17,9 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use fuser::{
     AccessFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyXattr, Request, Session, SessionACL,
+    IoctlFlags, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyXattr, Request, Session, SessionACL,
 };
 use nix::errno::Errno as OsErrno;
 
@@ -26,9 +27,9 @@ use super::Carrier;
 use crate::emulator::object::{Object, ObjectKind, child_key};
 use crate::emulator::resolve::Identify;
 use crate::emulator::store::{Store, honours_offset};
+use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::sys::mount::{Access, detached_fuse};
-use crate::emulator::sys::OsResult;
 use crate::policy::What;
 
 /// The kernel may believe names and attributes this long; they never change during a run.
@@ -108,6 +109,10 @@ impl FuseCarrier {
     }
 
     fn open(&self, object: &Object, flags: i32) -> OsResult<OwnedFd> {
+        // The server answers look-ups of names that a `*` row matches only when they are known to exist.
+        for (end, _) in object.key.match_indices('/').skip(1) {
+            self.store.inodes.number(&object.key[..end]);
+        }
         self.store.inodes.number(&object.key);
         let path = object.key.trim_start_matches('/');
         let path = file::c_path(if path.is_empty() { b"." } else { path.as_bytes() })?;
@@ -132,7 +137,8 @@ impl Carrier for FuseCarrier {
     fn open_file(&self, object: &Object, content: Bytes, flags: i32) -> OsResult<OwnedFd> {
         let tid = nix::unistd::gettid().as_raw().cast_unsigned();
         self.pending.insert(tid, content);
-        let fd = self.open(object, flags | libc::O_RDONLY);
+        // Without O_DIRECT sendfile(2) and splice(2) would go through the page cache, which ends at a size of 0.
+        let fd = self.open(object, flags | libc::O_RDONLY | libc::O_DIRECT);
         self.pending.remove(&tid);
         fd
     }
@@ -175,9 +181,9 @@ impl Server {
     fn object(&self, ino: INodeNo) -> Option<Object> {
         let key = self.store.inodes.key(ino.0)?;
         // Directories on the way to a row need no row of their own.
-        self.store.object(&key).or_else(|| {
-            key.is_empty().then(|| Object { key: "".into(), kind: ObjectKind::Dir(None) })
-        })
+        self.store
+            .object(&key)
+            .or_else(|| key.is_empty().then(|| Object { key: "".into(), kind: ObjectKind::Dir(None) }))
     }
 
     fn attr(&self, object: &Object) -> FileAttr {
@@ -384,6 +390,117 @@ impl Filesystem for Server {
         }
     }
 
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    /// ENOSYS makes the kernel answer for ever: always ready, as for a file of procfs.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    /// As for poll: there are none.
+    fn getxattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _link_name: &OsStr,
+        _target: &std::path::Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _req: &Request, _ino: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
     fn lseek(
         &self,
         _req: &Request,
@@ -396,4 +513,3 @@ impl Filesystem for Server {
         reply.error(Errno::ENXIO);
     }
 }
-

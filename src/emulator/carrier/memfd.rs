@@ -4,10 +4,10 @@
 //! Works for everybody everywhere. What differs from a file of procfs: fstat(2) shows the size and a link
 //! count of 0, mmap(2) works, epoll_ctl(2) refuses the descriptor, numbers can be read in pieces.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -69,10 +69,8 @@ impl MemfdCarrier {
             rest = &rest[written..];
         }
         fchmod(&fd, Mode::from_bits_truncate(object.mode() & 0o7777))?;
-        let seals = SealFlag::F_SEAL_SEAL
-            | SealFlag::F_SEAL_SHRINK
-            | SealFlag::F_SEAL_GROW
-            | SealFlag::F_SEAL_WRITE;
+        let seals =
+            SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
         let stat = file::stat_fd(fd.as_fd())?;
         let identity = (stat.dev, stat.ino);

@@ -1,7 +1,7 @@
 //! Outcomes of walks of absolute paths, remembered for a short while.
 //!
 //! An outcome holds for the root directory and file system user it was found for, until something that can
-//! change paths is let through (see [`super::view::Views::invalidate`]) or [`LIFETIME`] is over.
+//! change paths is let through (see [`super::view::Views::invalidate`]) or its lifetime is over.
 
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,7 @@ pub struct Memo {
 
 fn key(task: &Task, query: &Query<'_>) -> Key {
     let root = &task.view.root_stat;
-    Key {
-        root: (root.mount, root.ino),
-        uid: task.status.uid[3],
-        last: query.last,
-        path: query.path.into(),
-    }
+    Key { root: (root.mount, root.ino), uid: task.status.uid[3], last: query.last, path: query.path.into() }
 }
 
 impl Memo {

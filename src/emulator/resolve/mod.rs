@@ -84,7 +84,11 @@ impl Resolver {
     ///
     /// # Errors
     /// Without `/proc` nothing can be resolved.
-    pub fn new(tree: Arc<Tree>, carriers: Arc<dyn Identify>, names: Arc<dyn Names>) -> super::sys::OsResult<Self> {
+    pub fn new(
+        tree: Arc<Tree>,
+        carriers: Arc<dyn Identify>,
+        names: Arc<dyn Names>,
+    ) -> super::sys::OsResult<Self> {
         let groups = nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect();
         let own =
             FsIdentity { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), groups };
@@ -121,43 +125,26 @@ impl Resolver {
     }
 
     fn walk(&self, task: &Task, query: &Query<'_>) -> Result<Found, Failure> {
-        let fs_uid = task.status.uid[3];
-        if fs_uid == self.own.uid {
-            return self.walk_as_self(task, query);
-        }
-        // The start is opened with the supervisor's rights, the way from there is walked with the caller's.
-        let who =
-            FsIdentity { uid: fs_uid, gid: task.status.gid[3], groups: task.status.groups.clone() };
-        let generation = self.views.generation();
-        let (mut walk, start) = match self.prepare(task, query)? {
-            Some(prepared) => prepared,
-            None => return Ok(Found::Kernel(None)),
-        };
-        let found = creds::with_identity(&self.own, &who, || walk.run(start, query.path, query.last))
-            .or_fault("look with the rights of a task")?;
-        self.remember(task, query, &walk, &found, generation);
-        Ok(found)
-    }
-
-    fn walk_as_self(&self, task: &Task, query: &Query<'_>) -> Result<Found, Failure> {
         let generation = self.views.generation();
         let Some((mut walk, start)) = self.prepare(task, query)? else {
             return Ok(Found::Kernel(None));
         };
-        let found = walk.run(start, query.path, query.last);
-        self.remember(task, query, &walk, &found, generation);
-        Ok(found)
-    }
-
-    fn remember(&self, task: &Task, query: &Query<'_>, walk: &Walk<'_>, found: &Found, generation: u64) {
+        // The start was opened with the supervisor's rights; the way from there is walked with the caller's,
+        // as they are now.
+        let mut found = Found::Kernel(None);
+        self.with_rights_of(query.tid, || found = walk.run(start, query.path, query.last))?;
         let is_absolute = query.path.first() == Some(&b'/');
         if is_absolute && query.resolve == 0 && !walk.personal && self.views.is_settled() {
-            match found {
+            match &found {
                 Found::Kernel(_) => self.memo.put(task, query, None, generation),
-                Found::Virtual(object) => self.memo.put(task, query, Some(object.clone()), generation),
-                Found::OnBehalf(_) | Found::Refused(_) => {}
+                // Directories elsewhere may let one user through and not another.
+                Found::Virtual(object) if task.view.is_managed(query.path) => {
+                    self.memo.put(task, query, Some(object.clone()), generation);
+                }
+                _ => {}
             }
         }
+        Ok(found)
     }
 
     /// The walk and its start; `None` when the kernel is to find out that the start is bad.
@@ -167,6 +154,7 @@ impl Resolver {
             views: &self.views,
             carriers: &*self.carriers,
             names: &*self.names,
+            cwds: &self.cwds,
             task,
             resolve: query.resolve,
             tainted: false,
@@ -199,7 +187,10 @@ impl Resolver {
 
     fn root_of(&self, task: &Task) -> Result<Pos, Failure> {
         let fd = task.view.root.try_clone().map_err(|error| {
-            Failure::Fault("duplicate a descriptor", nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+            Failure::Fault(
+                "duplicate a descriptor",
+                nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
         })?;
         let stat = task.view.root_stat;
         let kind = place::kind_of(task, fd.as_fd(), &stat);
@@ -241,6 +232,10 @@ impl Resolver {
     /// # Errors
     /// [`Failure::Gone`]; a fault when the supervisor may not take the task's identity.
     pub fn with_rights_of<T>(&self, tid: u32, look: impl FnOnce() -> T) -> Result<T, Failure> {
+        // Only the superuser can take other identities, and only then they differ.
+        if self.own.uid != 0 {
+            return Ok(look());
+        }
         let status = self.views.status(tid).or_gone("read the credentials of a task")?;
         let (uid, gid) = (status.uid[3], status.gid[3]);
         if uid == self.own.uid {
@@ -266,31 +261,13 @@ impl Resolver {
         let task = self.views.task(tid).or_gone("read the identity of a task")?;
         let open = self.views.open_of(tid, &format!("fd/{fd}")).map_err(|_| Errno::EBADF)?;
         let stat = file::stat_fd(open.as_fd()).or_fault("look at a descriptor of a task")?;
-        if let Some(key) = self.carriers.identify(&stat) {
-            if let Some(object) = self.object(&key) {
-                return Ok(Found::Virtual(object));
-            }
+        if let Some(key) = self.carriers.identify(&stat)
+            && let Some(object) = Object::at(&self.tree, &key)
+        {
+            return Ok(Found::Virtual(object));
         }
         let kind = place::kind_of(&task, open.as_fd(), &stat);
         let key = place::key_of(&self.views, &task, open.as_fd(), &stat);
         Ok(Found::Kernel(Some(Rc::new(Real { fd: open, stat, kind, key }))))
-    }
-
-    /// The virtual object that the tree has at a key.
-    pub fn object(&self, key: &str) -> Option<Object> {
-        use super::object::ObjectKind;
-        use super::tree::Entry;
-        let kind = match self.tree.entry(&self.tree.at(key)) {
-            Entry::Dir(row) => ObjectKind::Dir(row),
-            Entry::File(row) => ObjectKind::File(row),
-            Entry::Link(row) => ObjectKind::Link(row),
-            Entry::Nothing | Entry::Absent(_) => return None,
-        };
-        Some(Object { key: key.into(), kind })
-    }
-
-    /// The names for the `*` rows of a directory, as the task sees them.
-    pub fn wild_names(&self, tid: u32, directory: &str) -> Vec<String> {
-        self.names.list(tid, directory)
     }
 }

@@ -69,9 +69,19 @@ impl MountTable {
         table
     }
 
+    /// All mounts, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter()
+    }
+
     /// The mount with this id.
     pub fn get(&self, id: u64) -> Option<&Mount> {
         self.by_id.get(&id).map(|index| &self.mounts[*index])
+    }
+
+    /// Whether anything is mounted on a mount.
+    pub fn has_mounts_on(&self, id: u64) -> bool {
+        self.on.contains_key(&id)
     }
 
     /// Whether some ancestor of the mount, or itself, is of this kind.

@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(child(FsKind::Plain, "", "proc"), None);
         assert_eq!(child(FsKind::Plain, "/jail", "proc").as_deref(), Some("/jail/proc"));
         assert_eq!(child(FsKind::Proc, "/proc/7/task", "8").as_deref(), Some("/proc/8"));
-        
+
         assert_eq!(without_task("/proc/7/task/8/cgroup").as_deref(), Some("/proc/8/cgroup"));
         assert_eq!(without_task("/proc/7/task"), None);
     }

@@ -14,7 +14,6 @@ use crate::emulator::object::{Object, ObjectKind};
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::tree::Entry;
-use crate::policy::When;
 
 /// What the tests found out.
 pub(super) enum Verdict {
@@ -31,24 +30,30 @@ impl Resolver {
         if query.resolve != 0 {
             return Verdict::Walk;
         }
-        if query.path.first() == Some(&b'/') { self.screen_absolute(task, query) } else { self.screen_relative(task, query) }
+        if query.path.first() == Some(&b'/') {
+            self.screen_absolute(task, query)
+        } else {
+            self.screen_relative(task, query)
+        }
     }
 
     fn screen_absolute(&self, task: &Task, query: &Query<'_>) -> Verdict {
         let plain = path::plain(query.path);
         let text = plain.as_deref().and_then(|plain| std::str::from_utf8(plain).ok());
-        if let Some(text) = text {
-            match task.view.managed_key(text) {
-                Some((FsKind::Proc, key)) => match self.screen_proc(&key) {
+        let managed = text.and_then(|text| task.view.managed_key(text));
+        let is_managed = managed.is_some();
+        if let Some(managed) = managed {
+            match managed {
+                (FsKind::Proc, key) => match self.screen_proc(&key) {
                     Verdict::Walk => {}
                     verdict => return verdict,
                 },
-                Some((FsKind::Sysfs, key)) => {
+                (FsKind::Sysfs, key) => {
                     if let Some(object) = self.certain_file(&key) {
                         return Verdict::Virtual(object);
                     }
                 }
-                Some((FsKind::Plain, _)) | None => {}
+                (FsKind::Plain, _) => {}
             }
         }
         let generation = self.views.generation();
@@ -57,8 +62,10 @@ impl Resolver {
         {
             return outcome.map_or(Verdict::Kernel, Verdict::Virtual);
         }
-        // `..` may lead through the virtual tree and out again; a walk finds out.
-        if path::components(query.path).any(|name| name == b"..") || self.is_foreign(query.path) {
+        // The supervisor's own look at /proc/self would find itself; `..` may lead through the virtual tree and
+        // out again. A walk does it right.
+        if is_managed || path::components(query.path).any(|name| name == b"..") || self.is_foreign(query.path)
+        {
             return Verdict::Walk;
         }
         let verdict = self.probe(task, query, |path, flags| self.stat_absolute(task, path, flags));
@@ -71,6 +78,9 @@ impl Resolver {
     /// A plain path in a procfs holds no links but `self`, `net`, `mounts` and those of process directories,
     /// so its text says what it is.
     fn screen_proc(&self, key: &str) -> Verdict {
+        if let Some(object) = self.certain_file(key) {
+            return Verdict::Virtual(object);
+        }
         let mut names = key.split('/').skip(2);
         let Some(first) = names.next() else { return Verdict::Walk };
         let is_process = first.bytes().all(|byte| byte.is_ascii_digit());
@@ -81,27 +91,26 @@ impl Resolver {
             }
             return Verdict::Kernel;
         }
-        if let Some(object) = self.certain_file(key) {
-            return Verdict::Virtual(object);
+        let mut cursor = self.tree.root();
+        for name in path::components(key.as_bytes()) {
+            let Ok(name) = std::str::from_utf8(name) else { return Verdict::Kernel };
+            let next = self.tree.child(&cursor, name);
+            if next.is_empty() {
+                // Below a hidden directory nothing is there, below a virtual file nothing can be.
+                return match self.tree.entry(&cursor) {
+                    Entry::Nothing | Entry::Dir(_) => Verdict::Kernel,
+                    Entry::File(_) | Entry::Link(_) | Entry::Absent(_) => Verdict::Walk,
+                };
+            }
+            cursor = next;
         }
-        if self.tree.at(key).is_empty() { Verdict::Kernel } else { Verdict::Walk }
+        Verdict::Walk
     }
 
     /// The file that the tree has at this key, when no look at the real file system is needed to know.
     fn certain_file(&self, key: &str) -> Option<Object> {
-        let mut cursor = self.tree.root();
-        for name in path::components(key.as_bytes()) {
-            cursor = self.tree.child(&cursor, std::str::from_utf8(name).ok()?);
-            if cursor.is_empty() || cursor.is_wild_only() {
-                return None;
-            }
-        }
-        match self.tree.entry(&cursor) {
-            Entry::File(row) if row.when == When::Always => {
-                Some(Object { key: key.into(), kind: ObjectKind::File(row) })
-            }
-            _ => None,
-        }
+        let row = self.tree.certain_file(key)?;
+        Some(Object { key: key.into(), kind: ObjectKind::File(row.clone()) })
     }
 
     fn is_foreign(&self, text: &[u8]) -> bool {
@@ -172,6 +181,9 @@ impl Resolver {
 
     /// Whether an object is in a file system that rows cannot reach by kind, and not inside a managed one.
     fn is_unmanaged(&self, task: &Task, stat: &Stat) -> bool {
+        if self.carriers.identify(stat).is_some() {
+            return false;
+        }
         let mounts = &task.view.mounts;
         match mounts.get(stat.mount) {
             // A mount that is not in the table may be one of ours, or detached.

@@ -1,6 +1,6 @@
 //! Who is calling: task identity and credentials, from `/proc/TID/status`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::view::View;
@@ -30,7 +30,8 @@ impl Status {
     /// Parses the file; fields that are missing stay at their defaults.
     pub fn parse(text: &str) -> Self {
         let mut status = Status::default();
-        let numbers = |rest: &str| -> Vec<u32> { rest.split_whitespace().filter_map(|n| n.parse().ok()).collect() };
+        let numbers =
+            |rest: &str| -> Vec<u32> { rest.split_whitespace().filter_map(|n| n.parse().ok()).collect() };
         let four = |rest: &str| -> [u32; 4] { numbers(rest).try_into().unwrap_or([u32::MAX; 4]) };
         for line in text.lines() {
             let Some((key, rest)) = line.split_once(':') else { continue };
@@ -64,6 +65,8 @@ pub struct Task {
     pub status: Status,
     /// Root directory and mounts.
     pub view: Arc<View>,
+    /// Its UTS namespace, once somebody asked.
+    pub uts: OnceLock<u64>,
     /// When it was looked at.
     pub seen: Instant,
     /// Which generation of views it belongs to.

@@ -5,15 +5,18 @@
 //! *generation*; for a moment after such a call nothing is remembered at all, because the call itself runs
 //! after it was let through; and each memory ends after [`LIFETIME`], because others can change mounts too.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
+use nix::errno::Errno as OsErrno;
 
 use super::mounts::{FsKind, MountTable};
 use super::task::{Status, Task};
+use crate::emulator::errno::Errno;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::sys::{OsResult, memory};
 
@@ -36,6 +39,42 @@ pub struct View {
     pub is_own: bool,
     /// The mounts.
     pub mounts: MountTable,
+    /// The mounts of managed file systems that can be reached.
+    managed: Vec<Managed>,
+}
+
+/// A mount of a managed file system.
+#[derive(Debug)]
+struct Managed {
+    point: String,
+    kind: FsKind,
+    /// What the key of the mount point is.
+    key: String,
+    /// Mount points below.
+    nested: Vec<String>,
+}
+
+impl Managed {
+    fn all(mounts: &MountTable, root: u64) -> Vec<Managed> {
+        let reachable =
+            |point: &str, id: u64| mounts.locate(root, point).0.is_some_and(|mount| mount.id == id);
+        let all = mounts.iter().filter_map(|mount| {
+            let prefix = mount.kind.prefix()?;
+            if !reachable(&mount.point, mount.id) {
+                return None;
+            }
+            let nested = mounts.iter().map(|other| other.point.clone());
+            let nested =
+                nested.filter(|point| *point != mount.point && super::path::is_below(point, &mount.point));
+            Some(Managed {
+                point: mount.point.clone(),
+                kind: mount.kind,
+                key: format!("{prefix}{}", mount.root),
+                nested: nested.collect(),
+            })
+        });
+        all.collect()
+    }
 }
 
 type ViewKey = (u64, u64, u64);
@@ -44,6 +83,7 @@ type ViewKey = (u64, u64, u64);
 pub struct Views {
     proc: OwnedFd,
     own: ViewKey,
+    own_uts: u64,
     tasks: DashMap<u32, Arc<Task>>,
     views: DashMap<ViewKey, (Instant, u64, Arc<View>)>,
     generation: AtomicU64,
@@ -62,13 +102,16 @@ impl Views {
         let mut views = Views {
             proc,
             own: (0, 0, 0),
+            own_uts: 0,
             tasks: DashMap::new(),
             views: DashMap::new(),
             generation: AtomicU64::new(0),
             start: Instant::now(),
             unsettled_until: AtomicU64::new(0),
         };
-        views.own = views.key(nix::unistd::gettid().as_raw().cast_unsigned())?.0;
+        let own = nix::unistd::gettid().as_raw().cast_unsigned();
+        views.own = views.key(own)?.0;
+        views.own_uts = views.namespace(own, "uts")?;
         Ok(views)
     }
 
@@ -105,6 +148,45 @@ impl Views {
         file::read_all(fd.as_fd())
     }
 
+    /// The inode number of one of the task's namespaces (namespaces(7)).
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn namespace(&self, tid: u32, kind: &str) -> OsResult<u64> {
+        let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
+        file::stat(Some(self.proc()), &path, 0).map(|stat| stat.ino)
+    }
+
+    /// One of the task's namespaces, for setns(2).
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn open_namespace(&self, tid: u32, kind: &str) -> OsResult<OwnedFd> {
+        let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
+        file::open(Some(self.proc()), &path, libc::O_RDONLY)
+    }
+
+    /// Whether the task is in the supervisor's own user namespace.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn shares_user_namespace(&self, tid: u32) -> OsResult<bool> {
+        Ok(self.namespace(tid, "user")? == self.namespace(std::process::id(), "user")?)
+    }
+
+    /// Whether the task is in the supervisor's own UTS namespace.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn shares_uts(&self, tid: u32) -> OsResult<bool> {
+        let task = self.task(tid)?;
+        if let Some(uts) = task.uts.get() {
+            return Ok(*uts == self.own_uts);
+        }
+        let uts = self.namespace(tid, "uts")?;
+        Ok(*task.uts.get_or_init(|| uts) == self.own_uts)
+    }
+
     /// The task's credentials and ids as of now.
     ///
     /// # Errors
@@ -113,20 +195,26 @@ impl Views {
         Ok(Status::parse(&self.read_of(tid, "status")?))
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// Milliseconds since the start.
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Says that a call is about to run that can change what tasks see.
     pub fn invalidate(&self) {
-        let until = self.now() + u64::try_from(UNSETTLED.as_millis()).unwrap_or(0);
+        let until = self.millis(Instant::now()) + u64::try_from(UNSETTLED.as_millis()).unwrap_or(0);
         self.unsettled_until.fetch_max(until, Ordering::SeqCst);
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether answers may be remembered now.
     pub fn is_settled(&self) -> bool {
-        self.now() > self.unsettled_until.load(Ordering::SeqCst)
+        self.is_settled_at(Instant::now())
+    }
+
+    fn is_settled_at(&self, now: Instant) -> bool {
+        let until = self.unsettled_until.load(Ordering::SeqCst);
+        until == 0 || self.millis(now) > until
     }
 
     /// Counts changes; what was remembered under another generation is void.
@@ -140,16 +228,18 @@ impl Views {
     /// As [`Views::open_of`].
     pub fn task(&self, tid: u32) -> OsResult<Arc<Task>> {
         let generation = self.generation();
+        let now = Instant::now();
         if let Some(task) = self.tasks.get(&tid)
             && task.generation == generation
-            && task.seen.elapsed() < LIFETIME
-            && self.is_settled()
+            && now.saturating_duration_since(task.seen) < LIFETIME
+            && self.is_settled_at(now)
         {
             return Ok(task.clone());
         }
         let status = self.status(tid)?;
         let view = self.view(tid, generation)?;
-        let task = Arc::new(Task { tid, status, view, seen: Instant::now(), generation });
+        let task =
+            Arc::new(Task { tid, status, view, uts: OnceLock::new(), seen: Instant::now(), generation });
         if self.tasks.len() > 4096 {
             self.tasks.retain(|_, task| task.seen.elapsed() < LIFETIME);
         }
@@ -160,9 +250,7 @@ impl Views {
     fn key(&self, tid: u32) -> OsResult<(ViewKey, OwnedFd, Stat)> {
         let root = self.open_of(tid, "root")?;
         let root_stat = file::stat_fd(root.as_fd())?;
-        let path = file::c_path(format!("{tid}/ns/mnt").as_bytes())?;
-        let namespace = file::stat(Some(self.proc()), &path, 0)?;
-        Ok(((namespace.ino, root_stat.mount, root_stat.ino), root, root_stat))
+        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root, root_stat))
     }
 
     fn view(&self, tid: u32, generation: u64) -> OsResult<Arc<View>> {
@@ -175,7 +263,8 @@ impl Views {
         }
         let mounts = MountTable::parse(&self.read_of(tid, "mountinfo")?);
         let root_text = self.link_of(tid, "root")?;
-        let view = Arc::new(View { root, root_stat, root_text, is_own: key == self.own, mounts });
+        let managed = Managed::all(&mounts, root_stat.mount);
+        let view = Arc::new(View { root, root_stat, root_text, is_own: key == self.own, mounts, managed });
         self.views.retain(|_, (seen, ..)| seen.elapsed() < LIFETIME);
         self.views.insert(key, (Instant::now(), generation, view.clone()));
         Ok(view)
@@ -198,20 +287,40 @@ impl View {
 
     /// The key of a plain absolute path that leads into procfs or sysfs by its text alone; `None` when it
     /// leads elsewhere. See [`MountTable::locate`] for what is not looked at.
-    pub fn managed_key(&self, path: &str) -> Option<(FsKind, String)> {
+    pub fn managed_key<'p>(&self, path: &'p str) -> Option<(FsKind, Cow<'p, str>)> {
+        let is_below = super::path::is_below;
+        let managed = self.managed.iter().find(|managed| {
+            is_below(path, &managed.point) && !managed.nested.iter().any(|point| is_below(path, point))
+        });
+        if let Some(managed) = managed {
+            let rest = &path[managed.point.trim_end_matches('/').len()..];
+            let key = match managed.key == managed.point {
+                true => Cow::Borrowed(path),
+                false => Cow::Owned(format!("{}{rest}", managed.key)),
+            };
+            return Some((managed.kind, key));
+        }
+        // Something mounted inside a managed file system keeps the path it has there.
+        let inside = self.managed.iter().find(|managed| {
+            is_below(path, &managed.point)
+                && managed.kind.prefix().is_some_and(|prefix| is_below(path, prefix))
+        })?;
         let (mount, rest) = self.mounts.locate(self.root_stat.mount, path);
         let mount = mount?;
         match mount.kind.prefix() {
-            Some(prefix) => Some((mount.kind, format!("{prefix}{}{rest}", mount.root))),
-            // Something mounted inside a managed file system keeps the path it has there.
+            Some(prefix) => Some((mount.kind, Cow::Owned(format!("{prefix}{}{rest}", mount.root)))),
             None => {
-                let kind = [FsKind::Proc, FsKind::Sysfs]
-                    .into_iter()
-                    .find(|kind| self.mounts.is_inside(mount.id, *kind))?;
-                let prefix = kind.prefix()?;
-                super::path::is_below(path, prefix).then(|| (FsKind::Plain, path.to_owned()))
+                self.mounts.is_inside(mount.id, inside.kind).then_some((FsKind::Plain, Cow::Borrowed(path)))
             }
         }
+    }
+}
+
+impl View {
+    /// Whether a path text begins in a managed file system.
+    pub fn is_managed(&self, text: &[u8]) -> bool {
+        std::str::from_utf8(text)
+            .is_ok_and(|text| self.managed.iter().any(|managed| super::path::is_below(text, &managed.point)))
     }
 }
 
@@ -219,9 +328,12 @@ impl View {
 pub struct TaskMemory(pub u32);
 
 impl super::path::ReadMemory for TaskMemory {
-    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, crate::emulator::errno::Errno> {
-        use crate::emulator::errno::Errno;
-        // A task that died meanwhile reads like unmapped memory; its answer is dropped anyway.
-        memory::read(self.0, addr, buf).map_err(|_| Errno::EFAULT)
+    /// EPERM and ESRCH are the supervisor's: it may not look, or the task is gone.
+    fn read(&self, addr: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        memory::read(self.0, addr, buf).map_err(|errno| match errno {
+            OsErrno::EPERM => Errno::EPERM,
+            OsErrno::ESRCH => Errno::ESRCH,
+            _ => Errno::EFAULT,
+        })
     }
 }

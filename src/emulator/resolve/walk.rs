@@ -7,9 +7,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::errno::Errno as OsErrno;
 
+use super::cwds::Cwds;
 use super::mounts::FsKind;
 use super::task::Task;
 use super::view::Views;
@@ -81,6 +83,7 @@ pub(super) struct Walk<'w> {
     pub views: &'w Views,
     pub carriers: &'w dyn Identify,
     pub names: &'w dyn Names,
+    pub cwds: &'w Cwds,
     pub task: &'w Task,
     /// RESOLVE_* of openat2(2).
     pub resolve: u64,
@@ -144,6 +147,8 @@ impl Walk<'_> {
                         pos = next;
                         continue;
                     }
+                    Link::File(object) if is_last && !wants_directory => return Ok(Found::Virtual(object)),
+                    Link::File(_) => return self.refuse(Errno::ENOTDIR),
                 },
             };
             self.count_link()?;
@@ -163,9 +168,7 @@ impl Walk<'_> {
             Pos::Virtual(base, names) => {
                 let key = virtual_key(&base, &names);
                 match self.tree.entry(&self.tree.at(&key)) {
-                    Entry::Dir(row) => {
-                        Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(row) })
-                    }
+                    Entry::Dir(row) => Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(row) }),
                     _ => Found::Virtual(Object { key: key.into(), kind: ObjectKind::Dir(None) }),
                 }
             }
@@ -213,9 +216,14 @@ impl Walk<'_> {
             Pos::Real(real, _) => {
                 let fd = file::open(Some(real.fd.as_fd()), c"..", libc::O_PATH).map_err(|_| Stop::Kernel)?;
                 let stat = file::stat_fd(fd.as_fd()).map_err(|_| Stop::Kernel)?;
+                if (stat.dev, stat.ino, stat.mount) == (real.stat.dev, real.stat.ino, real.stat.mount) {
+                    // The root of a mount that is attached nowhere.
+                    return Ok(self.at_real(real));
+                }
                 self.crossing(&real.stat, &stat)?;
                 let key = match &real.key {
-                    Some(key) if stat.mount == real.stat.mount => {
+                    // A thread's directory has a shorter key than the way to it.
+                    Some(key) if stat.mount == real.stat.mount && !is_process_dir(Some(key)) => {
                         key.rsplit_once('/').map(|(parent, _)| parent.to_owned())
                     }
                     _ => place::key_of(self.views, self.task, fd.as_fd(), &stat),
@@ -287,6 +295,9 @@ impl Walk<'_> {
             match &entry {
                 Entry::Absent(_) => return self.refuse(Errno::ENOENT),
                 Entry::File(row) | Entry::Link(row) if row.when == When::Always => {
+                    if let Some(mounted) = self.mounted_over(base, name) {
+                        return self.only_real(base, name, Ok(mounted));
+                    }
                     return Ok(self.virtual_leaf(base, name, entry));
                 }
                 _ => {}
@@ -310,6 +321,12 @@ impl Walk<'_> {
                 self.only_real(base, name, Ok(real.clone()))
             }
             (Entry::File(_) | Entry::Link(_), _) => Ok(self.virtual_leaf(base, name, entry)),
+            // A procfs without it was mounted with subset=pid, which leaves out everything but processes.
+            (Entry::Dir(_), Err(OsErrno::ENOENT))
+                if base.kind == FsKind::Proc && base.key.as_deref() == Some("/proc") && name == b"sys" =>
+            {
+                self.only_real(base, name, real)
+            }
             (Entry::Dir(_), Err(OsErrno::ENOENT)) => {
                 // The kernel cannot follow, wherever the path leads from here.
                 self.tainted = true;
@@ -318,6 +335,14 @@ impl Walk<'_> {
             }
             _ => self.only_real(base, name, real),
         }
+    }
+
+    /// What is mounted on an entry: mounting over a file puts another file there, whatever its name.
+    fn mounted_over(&self, base: &Real, name: &[u8]) -> Option<Rc<Real>> {
+        if !self.task.view.mounts.has_mounts_on(base.stat.mount) {
+            return None;
+        }
+        self.open_real(base, name).ok().filter(|real| real.stat.mount != base.stat.mount)
     }
 
     fn virtual_leaf(&self, base: &Real, name: &[u8], entry: Entry) -> Next {
@@ -350,7 +375,11 @@ impl Walk<'_> {
         let stat = file::stat_fd(fd.as_fd())?;
         if stat.mount == base.stat.mount {
             let name = std::str::from_utf8(name).ok();
-            let key = base.key.as_deref().zip(name).and_then(|(parent, name)| place::child(base.kind, parent, name));
+            let key = base
+                .key
+                .as_deref()
+                .zip(name)
+                .and_then(|(parent, name)| place::child(base.kind, parent, name));
             return Ok(Rc::new(Real { fd, stat, kind: base.kind, key }));
         }
         let kind = place::kind_of(self.task, fd.as_fd(), &stat);
@@ -399,14 +428,16 @@ impl Walk<'_> {
         if self.resolve & (scoped | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS) != 0 {
             return Err(Stop::Kernel);
         }
+        if name == b"cwd"
+            && let Some(key) = self.cwd_of(base)
+        {
+            return self.jump_to(&key);
+        }
         let c_name = file::c_path(name).map_err(|_| Stop::Kernel)?;
         let fd = file::open(Some(base.fd.as_fd()), &c_name, libc::O_PATH).map_err(|_| Stop::Kernel)?;
         let stat = file::stat_fd(fd.as_fd()).map_err(|_| Stop::Kernel)?;
         if let Some(key) = self.carriers.identify(&stat) {
-            return match self.start_virtual(&key) {
-                Some(pos) => Ok(Link::Jump(pos)),
-                None => Err(Stop::Kernel),
-            };
+            return self.jump_to(&key);
         }
         self.crossing(&base.stat, &stat)?;
         let kind = place::kind_of(self.task, fd.as_fd(), &stat);
@@ -414,14 +445,39 @@ impl Walk<'_> {
         Ok(Link::Jump(self.at_real(Rc::new(Real { fd, stat, kind, key }))))
     }
 
+    /// The virtual working directory of the process whose procfs directory this is.
+    fn cwd_of(&self, process: &Real) -> Option<Arc<str>> {
+        if self.cwds.is_empty() {
+            return None;
+        }
+        let pid = process.key.as_deref()?.strip_prefix("/proc/")?.parse().ok()?;
+        let task = self.views.task(pid).ok()?;
+        self.cwds.get(self.views, &task)
+    }
+
+    fn jump_to(&mut self, key: &str) -> Step<Link> {
+        if let Some(pos) = self.start_virtual(key) {
+            self.tainted = true;
+            return Ok(Link::Jump(pos));
+        }
+        match self.tree.entry(&self.tree.at(key)) {
+            Entry::File(row) => Ok(Link::File(Object { key: key.into(), kind: ObjectKind::File(row) })),
+            _ => Err(Stop::Kernel),
+        }
+    }
+
     /// The position of a virtual directory, found by walking its key from the task's root. `None` for files
     /// and for what is no longer there.
     pub fn start_virtual(&mut self, key: &str) -> Option<Pos> {
+        let tainted = self.tainted;
         let mut pos = self.root.clone();
         for name in path::components(key.as_bytes()) {
             match self.down(&pos, name) {
                 Ok(Next::Pos(next)) => pos = next,
-                _ => return None,
+                _ => {
+                    self.tainted = tainted;
+                    return None;
+                }
             }
         }
         Some(pos)
@@ -431,6 +487,7 @@ impl Walk<'_> {
 enum Link {
     Text(Vec<u8>),
     Jump(Pos),
+    File(Object),
 }
 
 fn push(todo: &mut Vec<Vec<u8>>, text: &[u8]) {
@@ -445,7 +502,7 @@ fn virtual_key(base: &Real, names: &[String]) -> String {
     key
 }
 
-fn virtual_link(key: String, row: std::sync::Arc<crate::policy::Row>) -> Next {
+fn virtual_link(key: String, row: Arc<crate::policy::Row>) -> Next {
     let target = match &row.what {
         What::Link { target } => target.clone(),
         _ => String::new(),
@@ -478,5 +535,6 @@ fn is_process_dir(key: Option<&str>) -> bool {
 /// reading is their nature, and `when = "missing"` is not meant for them.
 fn is_readable(real: &Real) -> bool {
     real.stat.mode & 0o444 == 0
-        || file::access(Some(real.fd.as_fd()), c"", libc::R_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS).is_ok()
+        || file::access(Some(real.fd.as_fd()), c"", libc::R_OK, libc::AT_EMPTY_PATH | libc::AT_EACCESS)
+            .is_ok()
 }

@@ -15,10 +15,7 @@ fn pieces(addr: u64, len: usize) -> Option<([RemoteIoVec; 2], usize)> {
     base.checked_add(len)?;
     let to_boundary = usize::try_from(PAGE - addr % PAGE).ok()?;
     let first = len.min(to_boundary);
-    let pieces = [
-        RemoteIoVec { base, len: first },
-        RemoteIoVec { base: base + first, len: len - first },
-    ];
+    let pieces = [RemoteIoVec { base, len: first }, RemoteIoVec { base: base + first, len: len - first }];
     Some((pieces, if first == len { 1 } else { 2 }))
 }
 

@@ -19,7 +19,12 @@ fn owned(fd: i64) -> OsResult<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn fsconfig(fs: BorrowedFd<'_>, command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>) -> OsResult<()> {
+fn fsconfig(
+    fs: BorrowedFd<'_>,
+    command: libc::c_uint,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> OsResult<()> {
     let ptr = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: no safe wrapper exists; both strings are NUL-terminated or null, as the command wants.
     check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, ptr(key), ptr(value), 0) })

@@ -150,7 +150,8 @@ pub fn install_with_listener(program: &[Instruction], extra_flags: libc::c_ulong
     let header = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | extra_flags;
     // SAFETY: no safe wrapper exists; header and program outlive the call, which only reads them.
-    let fd = check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &header) })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &header) })?;
     let fd = i32::try_from(fd).map_err(|_| OsErrno::EOVERFLOW)?;
     // SAFETY: the kernel just created this descriptor for us; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -164,4 +165,15 @@ pub fn install(program: &[Instruction]) -> OsResult<()> {
     let header = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: as in `install_with_listener`.
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &header) }).map(drop)
+}
+
+/// Whether the kernel knows these filter flags.
+///
+/// With flags that it knows it goes on to read the program, which is not there.
+pub fn supports_flags(flags: libc::c_ulong) -> bool {
+    let nothing = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel finds the null pointer and fails with EFAULT; nothing is installed.
+    let result =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, nothing) });
+    result == Err(OsErrno::EFAULT)
 }

@@ -131,11 +131,7 @@ fn run(setup: &ChildSetup) -> OsResult<()> {
 
 /// Gives this process, about to become another program, what it was started with.
 pub fn restore_start_state() {
-    // SAFETY: plain old data; SIG_DFL and SIG_IGN need no handler.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = if startup::sigpipe_was_ignored() { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: the struct is live and only read.
-    unsafe { libc::sigaction(libc::SIGPIPE, &action, std::ptr::null_mut()) };
+    startup::restore_signal_actions();
     for fd in startup::closed_at_start() {
         // SAFETY: the runtime put /dev/null there; no Rust value owns it.
         unsafe { libc::close(fd) };
@@ -230,8 +226,8 @@ mod tests {
     #[test]
     fn handover_carries_stage_and_descriptor() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-        let (a, b) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("socketpair");
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .expect("socketpair");
         let file = std::fs::File::open("/dev/null").expect("open");
         send_message(a.as_raw_fd(), Stage::Exec.byte(), Some(file.as_raw_fd())).expect("send");
         send_message(a.as_raw_fd(), Stage::Filter.byte(), None).expect("send");

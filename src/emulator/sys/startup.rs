@@ -1,13 +1,35 @@
-//! What the process was given before the Rust runtime changed it.
+//! What the process was given before the Rust runtime and the C library changed it.
 //!
-//! The runtime opens `/dev/null` on a closed standard descriptor and ignores SIGPIPE before `main` runs. The
-//! program that sysemu wraps must get what sysemu itself was given, so both are noted by an initialiser that
-//! runs earlier.
+//! The runtime opens `/dev/null` on a closed standard descriptor and ignores SIGPIPE before `main` runs; the C
+//! library takes two signals for itself once there are threads. The program that sysemu wraps must get what
+//! sysemu itself was given, so both are noted by an initialiser that runs earlier.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{OsResult, check};
 
 static CLOSED: AtomicU32 = AtomicU32::new(0);
-static SIGPIPE_IGNORED: AtomicU32 = AtomicU32::new(0);
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+
+/// Signals whose action changes before the program is started: SIGPIPE, and glibc's SIGCANCEL and SIGSETXID.
+const CHANGED: [i32; 3] = [libc::SIGPIPE, 32, 33];
+
+/// `struct sigaction` of the kernel on 64-bit targets; the C library refuses to touch its own signals.
+#[repr(C)]
+#[derive(Default)]
+struct KernelAction {
+    handler: usize,
+    flags: u64,
+    restorer: usize,
+    mask: u64,
+}
+
+fn rt_sigaction(signal: i32, new: Option<&KernelAction>, old: Option<&mut KernelAction>) -> OsResult<()> {
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    let old = old.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: both pointers are null or refer to live structs of the kernel's layout; no handler is set.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, size_of::<u64>()) }).map(drop)
+}
 
 extern "C" fn note() {
     for fd in 0..3 {
@@ -16,15 +38,17 @@ extern "C" fn note() {
             CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
         }
     }
-    // SAFETY: plain old data.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: a null new action only reads the current one into the live struct.
-    unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) };
-    SIGPIPE_IGNORED.store((action.sa_sigaction == libc::SIG_IGN).into(), Ordering::Relaxed);
+    for signal in CHANGED {
+        let mut action = KernelAction::default();
+        if rt_sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN {
+            IGNORED.fetch_or(1 << signal, Ordering::Relaxed);
+        }
+    }
 }
 
 // SAFETY: the loader calls the functions of this section once each, before main, on the only thread; `note`
-// touches atomics and makes system calls only, so it needs nothing that main would set up.
+// touches atomics, a constant thread-local and makes system calls only, so it needs nothing that main would
+// set up.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static NOTE: extern "C" fn() = note;
@@ -35,7 +59,12 @@ pub fn closed_at_start() -> impl Iterator<Item = i32> {
     (0..3).filter(move |fd| closed & (1 << fd) != 0)
 }
 
-/// Whether SIGPIPE was ignored when the process started.
-pub fn sigpipe_was_ignored() -> bool {
-    SIGPIPE_IGNORED.load(Ordering::Relaxed) != 0
+/// Gives the signals that were changed the actions they had. Async-signal-safe.
+pub fn restore_signal_actions() {
+    let ignored = IGNORED.load(Ordering::Relaxed);
+    for signal in CHANGED {
+        let handler = if ignored & (1 << signal) != 0 { libc::SIG_IGN } else { libc::SIG_DFL };
+        let action = KernelAction { handler, ..KernelAction::default() };
+        let _ = rt_sigaction(signal, Some(&action), None);
+    }
 }

@@ -1,0 +1,50 @@
+# `make demo` shows the main job on real programs, `make test` proves it. Both install what they need first.
+
+SHELL = /bin/sh
+.DELETE_ON_ERROR:
+.PHONY: help setup build test check demo bench fuzz programs soak release
+
+CARGO = . scripts/cargo-path && cargo
+# One place for the path of the binary that demo and programs run.
+BINARY = target/release/sysemu
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
+
+setup: ## install what is missing (Debian packages; says what it cannot install)
+	@scripts/setup
+
+build: ## the optimised binary, target/release/sysemu
+	@scripts/setup build
+	@$(CARGO) build --release --bins
+
+check: setup ## formatting, lints, documentation
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+test: check ## everything that decides whether a change is good
+	@$(CARGO) test --workspace
+
+demo: setup ## before and after, on real programs
+	@$(CARGO) build --release --bins --quiet
+	@SYSEMU=$(BINARY) scripts/demo
+
+bench: setup ## costs, as ratios to the floors of this machine
+	@$(CARGO) build --release --bins --quiet
+	@$(BINARY) bench
+
+programs: setup ## the long form of the runs with real programs
+	@$(CARGO) build --release --bins --quiet
+	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU=$$PWD/$(BINARY) cargo test --release --test programs
+
+soak: setup ## the runs with real programs over and over, SOAK_ROUNDS times (default 20)
+	@$(CARGO) build --release --bins --quiet
+	@SYSEMU=$$PWD/$(BINARY) scripts/soak
+
+fuzz: setup ## each fuzz target for FUZZ_SECONDS (default 60)
+	@scripts/fuzz
+
+release: ## the static binary
+	@scripts/setup build
+	@scripts/release

@@ -1,0 +1,100 @@
+//! `sysemu run`.
+
+use std::process::ExitCode;
+
+use sysemu::Policy;
+use sysemu::emulator::backend::notify::NotifyOptions;
+use sysemu::handlers::providers;
+use sysemu::launcher::{self, Launch, Summary};
+use sysemu::policy::{Loader, PolicyError};
+
+use super::args::{BackendArg, PolicyArgs, RunArgs, Switch, TuningArgs};
+use super::{fail, logging};
+
+/// The variable that names policies when no --policy does.
+const VARIABLE: &str = "SYSEMU_POLICY";
+
+/// Loads the policies that a command line names. With a program and nothing else, the one named after it.
+///
+/// # Errors
+/// All mistakes in the policies.
+pub fn load(args: &PolicyArgs, program: Option<&str>) -> Result<Policy, PolicyError> {
+    let providers = providers::all();
+    let mut loader = Loader::new().providers(&providers);
+    let from_env = std::env::var(VARIABLE).unwrap_or_default();
+    let mut named: Vec<&str> = args.policy.iter().map(String::as_str).collect();
+    if named.is_empty() {
+        named = from_env.split([':', ',']).filter(|name| !name.is_empty()).collect();
+    }
+    if named.is_empty() && !args.no_auto {
+        named.extend(program.and_then(Loader::auto));
+    }
+    for name in named {
+        loader = loader.policy(name);
+    }
+    for text in &args.set {
+        loader = loader.set(text);
+    }
+    for text in &args.file {
+        loader = loader.file(text);
+    }
+    for path in &args.hide {
+        loader = loader.hide(path);
+    }
+    if let Some(release) = &args.uname_release {
+        loader = loader.uname_release(release);
+    }
+    for text in &args.statfs {
+        loader = loader.statfs(text);
+    }
+    loader.load()
+}
+
+/// The receiver options of a command line.
+pub fn notify_options(tuning: &TuningArgs) -> NotifyOptions {
+    NotifyOptions { receivers: tuning.receivers.into(), sync_wake_up: tuning.sync_wake_up == Switch::On }
+}
+
+/// Runs the program.
+pub fn main(args: RunArgs) -> ExitCode {
+    let program = args.command.first().map(|word| word.to_string_lossy().into_owned());
+    let policy = match load(&args.policy, program.as_deref()) {
+        Ok(policy) => policy,
+        Err(error) => return fail(format!("the policy has mistakes:\n{error}")),
+    };
+    match args.backend {
+        BackendArg::Auto | BackendArg::Notify => {}
+    }
+    let (names, logging, pin) = (policy.names.clone(), args.logging.clone(), args.tuning.pin);
+    let auto = args.policy.policy.is_empty() && !names.is_empty();
+    let start_logging = move || -> Box<dyn std::any::Any> {
+        let guard = logging::start(&logging);
+        let how = if auto { "chosen by the program's name or the environment" } else { "as asked" };
+        tracing::info!(
+            "policies: {} ({how})",
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        );
+        if let Some(cpu) = pin {
+            pin_to(cpu);
+        }
+        Box::new(guard)
+    };
+    let status = launcher::run(Launch {
+        policy,
+        command: args.command,
+        carrier: args.carrier.into(),
+        notify: notify_options(&args.tuning),
+        summary: if args.summary { Summary::Print } else { Summary::Off },
+        start_logging: Box::new(start_logging),
+    });
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
+fn pin_to(cpu: usize) {
+    let mut set = nix::sched::CpuSet::new();
+    let pinned =
+        set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
+    if let Err(errno) = pinned {
+        tracing::warn!("cannot pin the supervisor to CPU {cpu}: {errno}");
+    }
+}

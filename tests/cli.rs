@@ -1,0 +1,184 @@
+//! Commands of the command line other than running programs.
+
+mod common;
+
+use common::{Run, Scratch, sysemu_program};
+
+#[track_caller]
+fn sysemu(words: &[&str]) -> common::Outcome {
+    let mut all = vec![sysemu_program()];
+    all.extend(words);
+    Run::new(&all).go()
+}
+
+fn json(words: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&sysemu(words).good()).expect("JSON")
+}
+
+#[test]
+fn doctor_reports_every_topic() {
+    let findings = json(&["doctor", "--format", "json"]);
+    let topics: Vec<&str> =
+        findings.as_array().expect("list").iter().filter_map(|f| f["topic"].as_str()).collect();
+    for topic in [
+        "kernel",
+        "backend",
+        "signals",
+        "carrier",
+        "memfd",
+        "privilege",
+        "pidfd",
+        "limits",
+        "io_uring",
+        "writing",
+    ] {
+        assert!(topics.contains(&topic), "{topic} in {topics:?}");
+    }
+    let text = sysemu(&["doctor"]).good();
+    assert!(
+        text.lines().all(|line| ["ok  ", "note", "NO  "].iter().any(|mark| line.starts_with(mark))),
+        "{text}"
+    );
+}
+
+#[test]
+fn explain_names_the_row_or_says_why_not() {
+    let scratch = Scratch::new();
+    let policy = scratch
+        .write("p.toml", "schema = 1\n\n[[sysctl]]\nkey = \"vm.swappiness\"\nvalue = \"7\"\ndoc = \"why\"\n");
+    let hidden = ["explain", "/proc/swaps", "--hide", "/proc/swaps"];
+    for (words, parts) in [
+        (
+            &["explain", "/proc/../proc/sys/vm/swappiness", "-p", &policy][..],
+            &["virtual file 0644", "p.toml:3", "why", "7\\n"][..],
+        ),
+        (
+            &["explain", "/proc/sys/vm/swappiness", "-p", "linux"],
+            &["passes through", "only where the real file is missing"],
+        ),
+        (&["explain", "/etc/passwd", "-p", "linux"], &["passes through as /etc/passwd: no row names it"]),
+        (
+            &["explain", "/proc/sys/vm", "-p", "linux"],
+            &["a real directory, listed together with the rows below it"],
+        ),
+        (&["explain", "/no/such/file"], &["does not exist, and no row makes it"]),
+        (&hidden, &["fails with ENOENT"]),
+    ] {
+        let text = sysemu(words).good();
+        for part in parts {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+    let found = json(&["explain", "/proc/sys/vm/swappiness", "-p", &policy, "--format", "json"]);
+    assert_eq!((found["verdict"].as_str(), found["content"].as_str()), (Some("virtual"), Some("7\n")));
+}
+
+#[test]
+fn policies_and_providers_are_listed() {
+    let policies = json(&["policy", "list", "--format", "json"]);
+    assert!(
+        policies
+            .as_array()
+            .expect("list")
+            .iter()
+            .all(|policy| policy["doc"].as_str().is_some_and(|d| !d.is_empty()))
+    );
+    assert!(sysemu(&["policy", "list"]).good().contains("kubelet"));
+    assert!(sysemu(&["policy", "providers"]).good().contains("cpuinfo"));
+}
+
+#[test]
+fn completions_and_manual_are_generated() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(sysemu(&["completions", shell]).good().contains("sysemu"));
+    }
+    assert!(sysemu(&["man"]).good().contains(".TH sysemu"));
+    let scratch = Scratch::new();
+    sysemu(&["man", "--folder", scratch.path().to_str().expect("text")]).good();
+    assert!(scratch.join("sysemu-run.1").exists() && scratch.join("sysemu-policy-check.1").exists());
+}
+
+#[test]
+fn options_stop_at_the_program() {
+    let outcome = sysemu(&["echo", "--version", "-p", "x"]);
+    assert_eq!(outcome.stdout, "--version -p x\n");
+    let outcome = sysemu(&["--no-auto", "--", "echo", "--", "x"]);
+    assert_eq!(outcome.stdout, "-- x\n");
+    let outcome = sysemu(&["run", "--no-auto", "echo", "doctor"]);
+    assert_eq!(outcome.stdout, "doctor\n");
+    assert_eq!(sysemu(&[]).status, 125);
+}
+
+#[test]
+fn a_policy_named_after_the_program_is_used_by_itself() {
+    let scratch = Scratch::new();
+    let program = scratch.write("elasticsearch", "#!/bin/sh\ncat /proc/sys/vm/max_map_count\n");
+    Run::new(&["chmod", "+x", &program]).go().good();
+    let outcome = sysemu(&["-v", &program]);
+    assert_eq!(outcome.stdout, "262144\n");
+    let first = outcome.stderr.lines().next().unwrap_or("");
+    assert!(first.contains("policies: elasticsearch (chosen by"), "{}", outcome.stderr);
+    assert_ne!(sysemu(&["--no-auto", &program]).stdout, "");
+    assert_eq!(sysemu(&["--no-auto", &program]).stdout, Run::new(&[&program]).go().stdout);
+    let outcome = Run::new(&[sysemu_program(), "cat", "/proc/sys/vm/max_map_count"])
+        .variable("SYSEMU_POLICY", "elasticsearch")
+        .go();
+    assert_eq!(outcome.stdout, "262144\n");
+}
+
+#[test]
+fn logs_are_quiet_and_structured() {
+    let words = ["--set", "vm.swappiness=7", "--", "cat", "/proc/sys/vm/swappiness"];
+    let quiet = sysemu(&words);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("7\n", ""));
+    let mut loud = vec!["-vv", "--log-format", "json"];
+    loud.extend(words);
+    let outcome = sysemu(&loud);
+    let events: Vec<serde_json::Value> = outcome
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object each line"))
+        .collect();
+    let call = events.iter().find(|event| event["fields"]["verdict"] == "fd").expect("the open");
+    let fields = &call["fields"];
+    assert_eq!(
+        (fields["syscall"].as_str(), fields["path"].as_str()),
+        (Some("openat"), Some("/proc/sys/vm/swappiness"))
+    );
+    assert!(fields["elapsed_us"].is_u64() && fields["tid"].is_u64() && fields["backend"] == "notify");
+    let words = [
+        "--set",
+        "vm.swappiness=7",
+        "--summary",
+        "--",
+        "cat",
+        "/proc/sys/vm/swappiness",
+        "/proc/sys/vm/laptop_mode",
+    ];
+    let summary = sysemu(&words).stderr;
+    assert!(summary.contains(" 1 fd, ") && summary.contains("/proc/sys/vm/laptop_mode"), "{summary}");
+}
+
+#[test]
+fn bench_prints_floors_and_ratios() {
+    let report = json(&["bench", "--calls", "200", "--format", "json"]);
+    let runs = report.as_array().expect("two placements");
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        let lines = run["lines"].as_array().expect("lines");
+        for name in [
+            "native open",
+            "notify echo (Continue)",
+            "RET_TRACE echo",
+            "sysemu: managed stat",
+            "sysemu: uname",
+        ] {
+            let line = lines.iter().find(|line| line["name"] == name).expect(name);
+            assert!(
+                line["p50_ns"].as_u64() > Some(0) && line["p99_ns"].as_u64() >= line["p50_ns"].as_u64(),
+                "{line}"
+            );
+        }
+        assert!(lines.iter().filter(|line| line["ratio"].is_f64()).count() >= 10);
+    }
+}

@@ -1,0 +1,103 @@
+//! What a trapped call costs in kernel entries of the supervisor: a number that does not wobble as times do.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use sysemu::emulator::stats::Verdict;
+use sysemu::policy::Loader;
+use sysemu::{StartOptions, Supervisor};
+
+/// Calls and entries of one row and verdict in a run of the measured program with `calls` calls.
+fn run(kind: &str, calls: u32, row: &str, verdict: Verdict) -> (u64, u64) {
+    let policy = Loader::new()
+        .file("/proc/sys/kernel/sysemu_bench=12345")
+        .uname_release("6.1.0-test")
+        .load()
+        .expect("a good policy");
+    let supervisor = Supervisor::builder().policy(policy).build().expect("a supervisor");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sysemu"));
+    command.args(["bench-guest", kind, &calls.to_string()]).stdout(Stdio::piped());
+    let mut running = supervisor.spawn(command, StartOptions::default()).expect("started");
+    let mut report = String::new();
+    let stdout = running.child().stdout.as_mut().expect("piped");
+    stdout.read_to_string(&mut report).expect("read");
+    assert!(running.wait().expect("waited").success(), "{report}");
+    let engine = supervisor.engine();
+    let index = engine.table.rows().position(|(syscall, _)| syscall.name == row).expect("an active row");
+    let count = engine.stats.count(index, verdict);
+    (count.calls, count.entries)
+}
+
+/// Entries for each further call: start-up costs are the same in both runs and cancel out.
+fn entries_per_call(kind: &str, row: &str, verdict: Verdict) -> f64 {
+    const N: u32 = 3000;
+    let (calls_1, entries_1) = run(kind, N, row, verdict);
+    let (calls_2, entries_2) = run(kind, 2 * N, row, verdict);
+    assert!(calls_2 >= calls_1 + u64::from(N), "{kind}: {calls_1} and {calls_2} calls");
+    (entries_2 as f64 - entries_1 as f64) / (calls_2 - calls_1) as f64
+}
+
+/// What is remembered is looked at anew a few times in a second, hence the small allowance.
+fn assert_entries(kind: &str, row: &str, verdict: Verdict, expected: f64) {
+    let measured = entries_per_call(kind, row, verdict);
+    assert!(
+        (measured - expected).abs() <= 0.05,
+        "{kind}: {measured} entries for each {row}, expected {expected}"
+    );
+}
+
+#[test]
+fn unrelated_absolute_path_takes_receive_read_send() {
+    assert_entries("open", "openat", Verdict::Continue, 3.0);
+}
+
+#[test]
+fn unrelated_relative_path_takes_one_look_more() {
+    assert_entries("open-relative", "openat", Verdict::Continue, 4.0);
+}
+
+#[test]
+fn managed_stat_takes_receive_read_check_write_send() {
+    assert_entries("stat-managed", "newfstatat", Verdict::Value, 5.0);
+}
+
+#[test]
+fn managed_open_takes_receive_read_open_send() {
+    assert_entries("read-managed", "openat", Verdict::Fd, 4.0);
+}
+
+#[test]
+fn uname_takes_receive_check_write_send() {
+    // The supervisor's own uname(2) goes through the C library and is not counted.
+    assert_entries("uname", "uname", Verdict::Value, 4.0);
+}
+
+#[test]
+fn entries_do_not_depend_on_the_number_of_rows() {
+    let mut text = String::from("schema = 1\n");
+    for row in 0..100_000 {
+        text.push_str(&format!(
+            "[[sysctl]]\nkey = \"test.n{}.k{row}\"\nvalue = \"{row}\"\ntype = \"int\"\n",
+            row % 300
+        ));
+    }
+    let file = std::env::temp_dir().join(format!("sysemu-rows-{}.toml", std::process::id()));
+    std::fs::write(&file, text).expect("written");
+    let start = std::time::Instant::now();
+    let policy = Loader::new().policy(file.to_string_lossy()).load();
+    let loaded = start.elapsed();
+    std::fs::remove_file(&file).expect("removed");
+    let supervisor = Supervisor::builder().policy(policy.expect("good")).build().expect("a supervisor");
+    let mut command = Command::new("cat");
+    command.arg("/proc/sys/test/n7/k7").stdout(Stdio::piped());
+    let mut running = supervisor.spawn(command, StartOptions::default()).expect("started");
+    let mut text = String::new();
+    running.child().stdout.as_mut().expect("piped").read_to_string(&mut text).expect("read");
+    running.wait().expect("waited");
+    assert_eq!(text, "7\n");
+    let engine = supervisor.engine();
+    let index = engine.table.rows().position(|(syscall, _)| syscall.name == "openat").expect("active");
+    let count = engine.stats.count(index, Verdict::Fd);
+    // A directory that exists only virtually is known from the tree alone.
+    assert_eq!((count.calls, count.entries), (1, 4), "loaded in {loaded:?}");
+}

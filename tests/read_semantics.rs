@@ -1,0 +1,156 @@
+//! What reading a virtual file and listing a directory shows, against the real file of the same content on
+//! bare Linux, seen through a read-only bind mount (which is how the virtual tree behaves for writers).
+
+mod common;
+
+use common::{Run, guest, is_root, skip};
+
+/// Files with a number, a vector, a string and a long number. The virtual one has the real one's content.
+const FILES: [(&str, &str); 4] = [
+    ("kernel.pid_max", "/proc/sys/kernel/pid_max"),
+    ("net.ipv4.tcp_rmem", "/proc/sys/net/ipv4/tcp_rmem"),
+    ("kernel.core_pattern", "/proc/sys/kernel/core_pattern"),
+    ("kernel.shmmax", "/proc/sys/kernel/shmmax"),
+];
+
+/// Lines that differ by declaration (DESIGN.md), by how they start.
+const WITH_FUSE: &[&str] = &[
+    // A FUSE file can be mapped privately; O_DIRECT keeps sendfile(2) working on files of size 0.
+    "mmap private",
+    "flags",
+    // The supervisor does not stand between a program and calls that only change names or attributes.
+    "chmod",
+    "chown",
+    "truncate",
+    "utimensat",
+    "unlink",
+    "rename",
+    "link",
+    "mkdir",
+    "mkdir below",
+    "inotify",
+];
+
+const WITH_MEMFD: &[&str] = &[
+    // A memfd shows its size and that no name leads to it, can be mapped, is refused by epoll, and is read in
+    // pieces whatever it holds; its own mode and owner can be changed by root.
+    "fstat",
+    "statx",
+    "mmap shared",
+    "mmap private",
+    "epoll add",
+    "epoll wait",
+    "rest",
+    "pread at 1",
+    "pread at 2",
+    "pread at 3",
+    "SEEK_END",
+    "SEEK_DATA",
+    "SEEK_HOLE",
+    "FIONREAD",
+    "fsync",
+    "fdatasync",
+    "fchmod",
+    "fchown",
+    "poll",
+    "flags",
+    "readlinkat with the empty path",
+    "ioctl",
+    "readv",
+    "chmod",
+    "chown",
+    "truncate",
+    "utimensat",
+    "unlink",
+    "rename",
+    "link",
+    "mkdir",
+    "mkdir below",
+    "inotify",
+];
+
+fn compare(carrier: &str, declared: &[&str]) {
+    if !is_root() {
+        return skip("read_semantics", "a read-only bind mount needs root");
+    }
+    let mut wrong = Vec::new();
+    for (key, path) in FILES {
+        let content = std::fs::read_to_string(path).expect("readable");
+        let run = Run::new(&[guest("reads").as_str(), path, &content]);
+        let bare = run.read_only_sysctls().go().good();
+        let set = format!("{key}={}", content.trim_end());
+        let wrapped = run.under(&["--set", &set, "--carrier", carrier]).go().good();
+        assert_eq!(bare.lines().count(), wrapped.lines().count(), "{bare}\n{wrapped}");
+        for (bare, wrapped) in bare.lines().zip(wrapped.lines()) {
+            let name = bare.split(':').next().unwrap_or("");
+            if bare != wrapped && !declared.contains(&name) {
+                wrong.push(format!("{path}\n  - {bare}\n  + {wrapped}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_from_fuse_read_as_the_real_ones() {
+    compare("fuse", WITH_FUSE);
+}
+
+#[test]
+fn files_from_memfds_read_as_the_real_ones_but_for_what_is_declared() {
+    compare("memfd", WITH_MEMFD);
+}
+
+#[test]
+fn directories_list_as_real_ones() {
+    let listing = guest("listing");
+    for carrier in ["fuse", "memfd"] {
+        let options = [
+            "--set",
+            "kernel.sysemu_new=1",
+            "--hide",
+            "/proc/sys/kernel/panic_on_oops",
+            "--set",
+            "kernel.panic=3",
+            "--file",
+            "/proc/sys/sysemu_dir/a=1",
+            "--file",
+            "/proc/sys/sysemu_dir/b=1",
+            "--file",
+            "/proc/sys/sysemu_dir/sub/c=1",
+            "--carrier",
+            carrier,
+        ];
+        let names = ["sysemu_new", "panic_on_oops", "panic", "pid_max"];
+        let run = |directory: &str, names: &[&str]| {
+            let mut words = vec![listing.as_str(), directory];
+            words.extend(names);
+            Run::new(&words)
+        };
+        // A directory that exists: native but for the entries.
+        let kernel = run("/proc/sys/kernel", &names);
+        let bare = kernel.go().good();
+        let wrapped = kernel.under(&options).go().good();
+        let native = |text: &str| -> Vec<String> {
+            text.lines()
+                .filter(|line| !names.iter().any(|name| line.starts_with(name)))
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(native(&bare), native(&wrapped), "{carrier}");
+        assert!(bare.ends_with("sysemu_new: 0\npanic_on_oops: 1\npanic: 1\npid_max: 1\n"), "{bare}");
+        assert!(wrapped.ends_with("sysemu_new: 1\npanic_on_oops: 0\npanic: 1\npid_max: 1\n"), "{wrapped}");
+        // One that exists only virtually: as a real one of the same kind.
+        let keys = run("/proc/sys/kernel/keys", &[]).go().good();
+        let only = run("/proc/sys/sysemu_dir", &["a", "b", "sub", "c"]).under(&options).go().good();
+        let differing: Vec<&str> = only
+            .lines()
+            .zip(keys.lines())
+            .filter(|(only, keys)| only != keys)
+            .map(|(only, _)| only.split(':').next().unwrap_or(""))
+            .collect();
+        let declared: &[&str] = if carrier == "memfd" { &["directory"] } else { &[] };
+        assert!(differing.iter().all(|name| declared.contains(name)), "{carrier}\n{keys}\n{only}");
+        assert!(only.ends_with("a: 1\nb: 1\nsub: 1\nc: 0\n"), "{only}");
+    }
+}
