@@ -1,4 +1,5 @@
-//! stat(2), lstat(2), newfstatat(2), statx(2) and the i386 calls stat64, lstat64, fstatat64.
+//! stat(2), lstat(2), newfstatat(2), statx(2) and the i386 calls oldstat, oldlstat, stat64, lstat64,
+//! fstatat64.
 
 use std::os::fd::AsFd;
 
@@ -36,6 +37,8 @@ pub fn rows() -> Vec<Syscall> {
     vec![
         plain("stat", Final::Follow, StatShape::Stat),
         plain("lstat", Final::NoFollow, StatShape::Stat),
+        plain("oldstat", Final::Follow, StatShape::Oldest),
+        plain("oldlstat", Final::NoFollow, StatShape::Oldest),
         plain("stat64", Final::Follow, StatShape::Stat64),
         plain("lstat64", Final::NoFollow, StatShape::Stat64),
         at("newfstatat", StatShape::Stat),

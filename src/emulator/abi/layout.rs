@@ -7,6 +7,8 @@ use crate::emulator::errno::Errno;
 /// Which of the structures called "stat" a call fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatShape {
+    /// `struct __old_kernel_stat` of the i386 calls oldstat, oldlstat.
+    Oldest,
     /// `struct stat` of stat(2), lstat(2), newfstatat(2).
     Stat,
     /// `struct stat64` of the i386 calls stat64, lstat64, fstatat64.
@@ -104,10 +106,11 @@ fn small<T: TryFrom<u64>>(value: u64) -> Result<T, Errno> {
 /// The bytes that a stat call stores.
 ///
 /// # Errors
-/// EOVERFLOW when a field does not fit the layout (old i386 `struct stat`).
+/// EOVERFLOW when a field does not fit the layout (the two older structures of i386).
 pub fn stat(layout: Layout, shape: StatShape, attr: &Attr) -> Result<Vec<u8>, Errno> {
     match (shape, layout) {
         (StatShape::Statx, _) => Ok(statx(attr)),
+        (StatShape::Oldest, _) => stat_oldest(attr),
         (StatShape::Stat, Layout::X86_64) | (StatShape::Stat64, Layout::X86_64) => Ok(stat_x86_64(attr)),
         (StatShape::Stat, Layout::I386) => stat_i386(attr),
         (StatShape::Stat64, Layout::I386) => Ok(stat64_i386(attr)),
@@ -130,6 +133,25 @@ fn stat_x86_64(attr: &Attr) -> Vec<u8> {
     w.time64(88, attr.mtime);
     w.time64(104, attr.ctime);
     w.0
+}
+
+/// `struct __old_kernel_stat`. Linux: fs/stat.c, cp_old_stat(), which i386 programs reach without a
+/// translation: what does not fit 16 bits is refused for inodes and links only.
+fn stat_oldest(attr: &Attr) -> Result<Vec<u8>, Errno> {
+    let old_dev = |(major, minor): (u32, u32)| ((major << 8) | (minor & 0xff)) as u16;
+    let mut w = Writer::new(32);
+    w.u16(0, old_dev(attr.dev));
+    w.u16(2, small(attr.ino)?);
+    w.u16(4, attr.mode as u16);
+    w.u16(6, small(attr.nlink.into())?);
+    w.u16(8, u16::try_from(attr.uid).unwrap_or(65534));
+    w.u16(10, u16::try_from(attr.gid).unwrap_or(65534));
+    w.u16(12, old_dev(attr.rdev));
+    w.u32(16, attr.size as u32);
+    w.u32(20, attr.atime.0 as u32);
+    w.u32(24, attr.mtime.0 as u32);
+    w.u32(28, attr.ctime.0 as u32);
+    Ok(w.0)
 }
 
 /// `struct compat_stat`. Linux: fs/stat.c, cp_compat_stat().
@@ -489,6 +511,15 @@ mod tests {
         assert_eq!(small.len(), 64);
         assert_eq!(u32::from_ne_bytes(small[16..20].try_into().expect("four")), (6u64 << 30 >> 12) as u32);
         assert_eq!(u32::from_ne_bytes(small[52..56].try_into().expect("four")), 4096);
+    }
+
+    #[test]
+    fn oldest_stat_has_thirty_two_bytes_and_sixteen_bit_inodes() {
+        let fits = Attr { ino: 65535, nlink: 1, ..ATTR };
+        let bytes = stat(Layout::I386, StatShape::Oldest, &fits).expect("fits");
+        assert_eq!((bytes.len(), &bytes[2..4]), (32, &[255, 255][..]));
+        let large = Attr { ino: 65536, ..fits };
+        assert_eq!(stat(Layout::I386, StatShape::Oldest, &large), Err(Errno::EOVERFLOW));
     }
 
     #[test]
