@@ -134,35 +134,53 @@ fn exit_statuses_are_those_of_env() {
     assert_eq!(Run::new(&[sysemu_program(), "--no-such-option"]).go().status, 125);
 }
 
+/// The processes behind a wrapped program, outermost first: front, keeper, server.
+fn chain(front: u32) -> [u32; 3] {
+    let child = |pid: u32| -> u32 {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("listed");
+        children.split_whitespace().next().expect("a child").parse().expect("a number")
+    };
+    let keeper = child(front);
+    [front, keeper, child(keeper)]
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid.cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
+}
+
 #[test]
 fn a_supervisor_that_is_killed_takes_its_tree_along() {
     let scratch = Scratch::new();
-    let marker = format!("sysemu-marker-{}", std::process::id());
-    let script = format!("bash -c 'exec -a {marker} sleep 300' & exec -a {marker} sleep 300");
-    let script = scratch.write("tree.sh", &script);
-    for victim in 0..3 {
-        let mut front = Run::new(&["bash", &script]).under(OPTIONS).start();
-        let count = || -> usize {
-            let listed = std::process::Command::new("pgrep").args(["-fc", &format!("^{marker}")]).output();
-            String::from_utf8_lossy(&listed.expect("pgrep").stdout).trim().parse().unwrap_or(0)
+    let pids = scratch.join("pids");
+    let script =
+        format!("sleep 300 & echo $! $$ > {0}.part; mv {0}.part {0}; exec sleep 300", pids.display());
+    // The front stands for the program, the server answers it.
+    for victim in [0, 2] {
+        let _ = fs::remove_file(&pids);
+        let mut front = Run::shell(&script).under(OPTIONS).start();
+        assert!(eventually(Duration::from_secs(10), || pids.exists()), "the tree started");
+        let tree: Vec<String> =
+            fs::read_to_string(&pids).expect("written").split_whitespace().map(str::to_owned).collect();
+        kill(chain(front.id())[victim]);
+        // A number that is taken again by then belongs to another program.
+        let alive = |pid: &String| {
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| stat.contains("(sleep)") && !stat.contains(") Z"))
         };
-        assert!(eventually(Duration::from_secs(10), || count() >= 1), "the tree started");
-        // Front, keeper, server: a chain of parents.
-        let mut pid = front.id();
-        for _ in 0..victim {
-            let path = format!("/proc/{pid}/task/{pid}/children");
-            let children = fs::read_to_string(path).expect("listed");
-            pid = children.split_whitespace().next().expect("a child").parse().expect("a number");
-        }
-        // The keeper alone does nothing but watch, so its death ends nothing; the others' does.
-        if victim == 1 {
-            let _ = std::process::Command::new("pkill").args(["-9", "-f", &format!("^{marker}")]).status();
-        } else {
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-        }
-        assert!(eventually(Duration::from_secs(10), || count() == 0), "victim {victim}");
+        assert!(eventually(Duration::from_secs(10), || !tree.iter().any(alive)), "victim {victim}: {tree:?}");
         let _ = front.wait();
     }
+}
+
+#[test]
+fn a_keeper_that_is_killed_ends_nothing() {
+    let mut front = Run::shell(&format!("sleep 1; cat {PATH}")).under(OPTIONS).start();
+    std::thread::sleep(Duration::from_millis(300));
+    kill(chain(front.id())[1]);
+    let mut text = String::new();
+    std::io::Read::read_to_string(front.stdout.as_mut().expect("piped"), &mut text).expect("read");
+    assert_eq!((text.as_str(), common::wait(&mut front, common::LIMIT)), ("77777\n", Some(0)));
 }
 
 #[test]
@@ -311,7 +329,7 @@ fn permissions_are_those_of_sysctls_and_of_files() {
 
 #[test]
 fn the_supervisor_stays_as_it_is_over_many_calls() {
-    let calls = if is_long() { 1_000_000 } else { 60_000 };
+    let calls = if is_long() { 1_000_000 } else { 100_000 };
     let script = format!(
         "exec 3<&0; i=0; python3 -c \"\nimport os, sys\ndef facts():\n    s = os.getppid()\n    fds = len(os.listdir(f'/proc/{{s}}/fd'))\n    \
          rss = [int(l.split()[1]) for l in open(f'/proc/{{s}}/status') if l.startswith('VmRSS')][0]\n    return fds, rss\n\
