@@ -1,7 +1,7 @@
 //! uname(2), and the older i386 calls that fill shorter structures.
 
 use super::trap_if;
-use crate::emulator::abi::layout;
+use crate::emulator::abi::{COMPAT_MACHINE, layout};
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::host;
 use crate::emulator::provider::UnameView;
@@ -41,5 +41,54 @@ fn view(call: &Call<'_>) -> Result<UnameView, Failure> {
         let namespace = views.open_namespace(call.tid, "uts").or_gone("open the namespace of a task")?;
         host::uname_in(namespace).or_fault("enter the UTS namespace of a task")?
     };
-    Ok(host::uname_over(given, &names))
+    let view = host::uname_over(given, &names);
+    Ok(under_personality(view, views.personality(call.tid).or_gone("read the personality of a task")?))
+}
+
+/// The execution domain's part of a personality (personality(2), `linux/personality.h`).
+const PER_MASK: i32 = 0xff;
+/// A 32-bit machine.
+const PER_LINUX32: i32 = 8;
+/// A release that begins with 2.6.
+const UNAME26: i32 = 0x002_0000;
+
+/// What personality(2) makes of the fields, those of the policy included. Programs check it: setarch(8) gives
+/// up when the machine stays as it was. Linux: kernel/sys.c, override_architecture() and override_release().
+fn under_personality(mut view: UnameView, personality: i32) -> UnameView {
+    if personality & PER_MASK == PER_LINUX32 {
+        view.machine = COMPAT_MACHINE.into();
+    }
+    if personality & UNAME26 != 0 {
+        let release = &view.release;
+        let mut dots = 0;
+        let end = release.find(|c: char| {
+            dots += usize::from(c == '.');
+            dots == 3 || !(c == '.' || c.is_ascii_digit())
+        });
+        let (version, rest) = release.split_at(end.unwrap_or(release.len()));
+        let patch_level = version.split('.').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0u32);
+        view.release = format!("2.6.{}{rest}", patch_level.saturating_add(60));
+    }
+    view
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_personality_changes_machine_and_release() {
+        let shown = |release: &str, personality| {
+            let view =
+                UnameView { release: release.into(), machine: "x86_64".into(), ..UnameView::default() };
+            let view = under_personality(view, personality);
+            format!("{} {}", view.release, view.machine)
+        };
+        assert_eq!(shown("6.18.44-a.b", 0), "6.18.44-a.b x86_64");
+        assert_eq!(shown("6.18.44-a.b", PER_LINUX32), "6.18.44-a.b i686");
+        assert_eq!(shown("6.18.44-a.b", UNAME26), "2.6.78-a.b x86_64");
+        assert_eq!(shown("6.1.0.7", UNAME26 | PER_LINUX32), "2.6.61.7 i686");
+        assert_eq!(shown("strange", UNAME26), "2.6.60strange x86_64");
+        assert_eq!(shown("", UNAME26), "2.6.60 x86_64");
+    }
 }

@@ -36,6 +36,9 @@ const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 const X32_BIT: u32 = 0x4000_0000;
 
+/// What uname(2) calls the machine under the personality PER_LINUX32 (COMPAT_UTS_MACHINE of the kernel).
+pub const COMPAT_MACHINE: &str = "i686";
+
 /// The ABIs of this machine, native first. aarch64 is an addition here.
 pub static ABIS: [Abi; 3] = [
     Abi {

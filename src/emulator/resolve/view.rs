@@ -187,6 +187,15 @@ impl Views {
         Ok(*task.uts.get_or_init(|| uts) == self.own_uts)
     }
 
+    /// The task's personality(2) as of now.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn personality(&self, tid: u32) -> OsResult<i32> {
+        let text = self.read_of(tid, "personality")?;
+        Ok(u32::from_str_radix(text.trim(), 16).unwrap_or(0).cast_signed())
+    }
+
     /// The task's credentials and ids as of now.
     ///
     /// # Errors
