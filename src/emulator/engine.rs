@@ -1,7 +1,7 @@
 //! From a received call to its answer: dispatch, the panic guard, the verdict log and the counters. The one
 //! place that turns a handler's [`Reply`] into writes to the tracee and an answer.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -15,12 +15,14 @@ use super::failure::Failure;
 use super::reply::Reply;
 use super::stats::{Stats, Verdict};
 use super::sys::seccomp::Notification;
-use super::sys::{OsResult, entries, memory};
+use super::sys::{OsResult, entries, file, memory};
 use super::syscall::{Call, SyscallTable};
 use crate::policy::OnFault;
 
 /// How a backend answers one call. Exactly one of the answers is given, once.
 pub trait Answer {
+    /// Name of the backend, for logs.
+    fn backend(&self) -> &'static str;
     /// Whether the caller still waits.
     fn is_valid(&self) -> bool;
     /// The kernel runs the call.
@@ -81,7 +83,7 @@ impl Engine {
             .unwrap_or(Err(Failure::Fault("run a handler: it panicked", OsErrno::UnknownErrno)));
         let (verdict, errno) = self.answer(&view, outcome, answer);
         self.stats.add(row, verdict, entries() - entered);
-        self.log(&view, verdict, errno, start);
+        self.log(&view, verdict, errno, start, answer.backend());
     }
 
     fn answer(
@@ -105,7 +107,9 @@ impl Engine {
                 }
             }
             Ok(Reply::Fd { file, close_on_exec }) => {
-                match answer.fd(std::os::fd::AsFd::as_fd(&file), close_on_exec) {
+                let sent = answer.fd(file.as_fd(), close_on_exec);
+                file::close(file);
+                match sent {
                     Ok(()) => Ok((Verdict::Fd, None)),
                     Err(OsErrno::EMFILE) => errno(answer, Errno::EMFILE),
                     Err(OsErrno::ENFILE) => errno(answer, Errno::ENFILE),
@@ -147,7 +151,14 @@ impl Engine {
         Ok((Verdict::Fault, None))
     }
 
-    fn log(&self, call: &Call<'_>, verdict: Verdict, errno: Option<Errno>, start: Option<Instant>) {
+    fn log(
+        &self,
+        call: &Call<'_>,
+        verdict: Verdict,
+        errno: Option<Errno>,
+        start: Option<Instant>,
+        backend: &str,
+    ) {
         if !self.emulator.records_paths() {
             return;
         }
@@ -164,18 +175,10 @@ impl Engine {
         let (path, verdict_name) = (path.as_deref().unwrap_or(""), verdict.name());
         let (tid, syscall) = (call.tid, call.name);
         if verdict == Verdict::Continue {
-            tracing::trace!(backend = "notify", tid, syscall, path, verdict = verdict_name, elapsed_us);
+            tracing::trace!(backend, tid, syscall, path, verdict = verdict_name, elapsed_us);
         } else {
             let errno = errno.map(|errno| errno.to_string());
-            tracing::debug!(
-                backend = "notify",
-                tid,
-                syscall,
-                path,
-                verdict = verdict_name,
-                errno,
-                elapsed_us
-            );
+            tracing::debug!(backend, tid, syscall, path, verdict = verdict_name, errno, elapsed_us);
         }
     }
 }

@@ -177,7 +177,8 @@ fn open_virtual(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<Ow
     let content = call.emulator.store.content(object, call.tid)?;
     tracing::trace!(row = %row.origin, "opening a virtual file");
     let flags = if is_handle { 0 } else { flags.native & libc::O_NONBLOCK };
-    own(call.emulator.carrier.open_file(object, content, flags), "open a virtual file")
+    // A fault, not a refusal: the supervisor's full descriptor table must not look like the tracee's.
+    call.emulator.carrier.open_file(object, content, flags).or_fault("open a virtual file")
 }
 
 fn open_dir(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<OwnedFd, Failure> {
@@ -192,12 +193,7 @@ fn open_dir(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<OwnedF
         call.emulator.permit(call.tid, object, 4, Who::Effective)?;
     }
     let flags = if is_handle { 0 } else { flags.native & libc::O_NONBLOCK };
-    own(call.emulator.carrier.open_dir(object, flags), "open a virtual directory")
-}
-
-/// The supervisor's full descriptor table must not look like the tracee's.
-fn own<T>(opened: crate::emulator::sys::OsResult<T>, what: &'static str) -> Result<T, Failure> {
-    opened.or_fault(what)
+    call.emulator.carrier.open_dir(object, flags).or_fault("open a virtual directory")
 }
 
 /// A descriptor that never has anything to read: readers block, or get EAGAIN; what is written is dropped.

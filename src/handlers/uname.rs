@@ -6,6 +6,7 @@ use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::host;
 use crate::emulator::provider::UnameView;
 use crate::emulator::reply::Reply;
+use crate::emulator::sys::process;
 use crate::emulator::syscall::{Activation, Call, Syscall};
 use crate::policy::Policy;
 
@@ -36,7 +37,7 @@ fn view(call: &Call<'_>) -> Result<UnameView, Failure> {
     let given = &call.emulator.uname;
     let views = &call.emulator.resolver.views;
     let names = if views.shares_uts(call.tid).or_gone("look at the namespace of a task")? {
-        nix::sys::utsname::uname().or_fault("ask for the own uname")?
+        process::uname().or_fault("ask for the own uname")?
     } else {
         let namespace = views.open_namespace(call.tid, "uts").or_gone("open the namespace of a task")?;
         host::uname_in(namespace).or_fault("enter the UTS namespace of a task")?

@@ -176,6 +176,11 @@ impl Run {
         Run::new(&["sh", "-c", script])
     }
 
+    /// The program and its arguments, whatever they were put under included.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(String::as_str)
+    }
+
     /// What it reads from standard input.
     pub fn input(mut self, text: &str) -> Self {
         self.input = text.to_owned();

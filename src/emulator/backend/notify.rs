@@ -252,6 +252,10 @@ impl NotifyAnswer<'_> {
 }
 
 impl Answer for NotifyAnswer<'_> {
+    fn backend(&self) -> &'static str {
+        "notify"
+    }
+
     fn is_valid(&self) -> bool {
         self.listener.is_valid(self.id)
     }

@@ -70,6 +70,11 @@ pub struct FuseCarrier {
 /// Content that a receiver computed for the open(2) it is about to make, by its thread id.
 type Pending = DashMap<u32, Bytes>;
 
+thread_local! {
+    /// The thread's id, asked for once: the C library makes a system call each time.
+    static TID: u32 = nix::unistd::gettid().as_raw().cast_unsigned();
+}
+
 impl FuseCarrier {
     /// Makes the mount and starts serving it.
     ///
@@ -135,7 +140,7 @@ impl Carrier for FuseCarrier {
     }
 
     fn open_file(&self, object: &Object, content: Bytes, flags: i32) -> OsResult<OwnedFd> {
-        let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+        let tid = TID.with(|tid| *tid);
         self.pending.insert(tid, content);
         // Without O_DIRECT sendfile(2) and splice(2) would go through the page cache, which ends at a size of 0.
         let fd = self.open(object, flags | libc::O_RDONLY | libc::O_DIRECT);

@@ -145,7 +145,9 @@ impl Views {
     pub fn read_of(&self, tid: u32, what: &str) -> OsResult<String> {
         let path = file::c_path(format!("{tid}/{what}").as_bytes())?;
         let fd = file::open(Some(self.proc()), &path, libc::O_RDONLY)?;
-        file::read_all(fd.as_fd())
+        let text = file::read_all(fd.as_fd());
+        file::close(fd);
+        text
     }
 
     /// The inode number of one of the task's namespaces (namespaces(7)).

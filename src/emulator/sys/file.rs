@@ -39,6 +39,12 @@ pub fn open(at: At<'_>, path: &CStr, flags: i32) -> OsResult<OwnedFd> {
     owned(check(fd)?.into())
 }
 
+/// close(2), counted as the kernel entry that it is; for the paths whose cost is asserted.
+pub fn close(fd: OwnedFd) {
+    super::count();
+    drop(fd);
+}
+
 /// openat2(2), always with O_CLOEXEC.
 ///
 /// # Errors

@@ -5,7 +5,8 @@
 //! here knows what a call means to the tracee.
 //!
 //! Each wrapper counts one kernel entry for its thread, because entries and context switches are what a
-//! trapped call costs. [`entries`] reads the count; tests assert it.
+//! trapped call costs. [`entries`] reads the count; tests assert it, and compare it with strace(1). Not seen
+//! here: descriptors that close by going out of scope (see [`file::close`]), and what libraries do.
 
 #![allow(unsafe_code, reason = "the one folder that talks to the kernel directly")]
 

@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno as OsErrno;
+use nix::sys::utsname::UtsName;
 
 use super::{OsResult, check};
 
@@ -76,6 +77,15 @@ pub fn restore_default_action(signal: i32) {
     action.sa_sigaction = libc::SIG_DFL;
     // SAFETY: the struct is live and only read; the old action is not asked for.
     unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+}
+
+/// uname(2) of the calling thread.
+///
+/// # Errors
+/// None in practice.
+pub fn uname() -> OsResult<UtsName> {
+    super::count();
+    nix::sys::utsname::uname()
 }
 
 /// Whether this process has CAP_SYS_ADMIN in its user namespace, which lets it install filters without
