@@ -99,6 +99,26 @@ fn completions_and_manual_are_generated() {
 }
 
 #[test]
+fn pinning_holds_the_supervisor_and_not_the_program() {
+    let cpus = |status: &str| {
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.expect("in every status").trim().to_owned()
+    };
+    let own = cpus(&std::fs::read_to_string("/proc/self/status").expect("read"));
+    let first: String = own.chars().take_while(char::is_ascii_digit).collect();
+    let script = "cat /proc/self/status; echo; sleep 0.3; cat /proc/$PPID/task/*/status";
+    let words = ["--pin", &first, "--set", "vm.swappiness=7", "--", "sh", "-c", script];
+    let outcome = sysemu(&words).good();
+    let (program, supervisor) = outcome.split_once("\n\n").expect("two parts");
+    assert_eq!(cpus(program), own);
+    let threads: Vec<_> = supervisor.lines().filter(|line| line.starts_with("Cpus_allowed_list:")).collect();
+    assert!(threads.len() > 2 && threads.iter().all(|line| cpus(line) == first), "{threads:?}");
+    let outcome = sysemu(&["--pin", "1000", "--set", "vm.swappiness=7", "--", "echo", "ran"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""));
+    assert!(outcome.stderr.contains("--pin 1000"), "{}", outcome.stderr);
+}
+
+#[test]
 fn options_stop_at_the_program() {
     let outcome = sysemu(&["echo", "--version", "-p", "x"]);
     assert_eq!(outcome.stdout, "--version -p x\n");

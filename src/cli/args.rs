@@ -102,6 +102,9 @@ pub struct RunArgs {
     pub carrier: CarrierArg,
     #[command(flatten)]
     pub tuning: TuningArgs,
+    /// Keep the supervisor, not the program, on this CPU
+    #[arg(long, value_name = "CPU")]
+    pub pin: Option<usize>,
     /// Print counts and unowned paths when the program ended
     #[arg(long)]
     pub summary: bool,
@@ -121,9 +124,6 @@ pub struct TuningArgs {
     /// Whether to ask the kernel for synchronous wake-ups (Linux 6.6)
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub sync_wake_up: Switch,
-    /// Pin the supervisor to this CPU
-    #[arg(long, value_name = "CPU")]
-    pub pin: Option<usize>,
 }
 
 /// Logs.

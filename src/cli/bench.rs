@@ -103,6 +103,16 @@ fn run(args: &BenchArgs) -> Result<Vec<Line>, String> {
             floor::echo(args, Kind::Open, floor::Echo::Continue),
         ),
         plan("notify echo (value)", Some("native stat"), floor::echo(args, Kind::Stat, floor::Echo::Value)),
+        plan(
+            "notify echo (value, stored)",
+            Some("notify echo (value)"),
+            floor::echo(args, Kind::Stat, floor::Echo::Stored),
+        ),
+        plan(
+            "carrier alone: open+read+close",
+            Some("native procfs open+read+close"),
+            product::carrier_alone(args),
+        ),
         plan("RET_TRACE echo", Some("native open"), Box::new(move || floor::traced(Kind::Open, n))),
     ];
     for (name, kind, floor) in [

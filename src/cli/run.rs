@@ -65,7 +65,14 @@ pub fn main(args: RunArgs) -> ExitCode {
     match args.backend {
         BackendArg::Auto | BackendArg::Notify => {}
     }
-    let (names, logging, pin) = (policy.names.clone(), args.logging.clone(), args.tuning.pin);
+    if let Some(cpu) = args.pin
+        && !may_use(cpu)
+    {
+        return fail(format!(
+            "--pin {cpu}: not one of the CPUs that this process may use; nproc(1) counts them"
+        ));
+    }
+    let (names, logging) = (policy.names.clone(), args.logging.clone());
     let auto = args.policy.policy.is_empty() && !names.is_empty();
     let start_logging = move || -> Box<dyn std::any::Any> {
         let guard = logging::start(&logging);
@@ -74,9 +81,6 @@ pub fn main(args: RunArgs) -> ExitCode {
             "policies: {} ({how})",
             if names.is_empty() { "none".into() } else { names.join(", ") }
         );
-        if let Some(cpu) = pin {
-            pin_to(cpu);
-        }
         Box::new(guard)
     };
     let status = launcher::run(Launch {
@@ -84,17 +88,14 @@ pub fn main(args: RunArgs) -> ExitCode {
         command: args.command,
         carrier: args.carrier.into(),
         notify: notify_options(&args.tuning),
+        pin: args.pin,
         summary: if args.summary { Summary::Print } else { Summary::Off },
         start_logging: Box::new(start_logging),
     });
     ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-fn pin_to(cpu: usize) {
-    let mut set = nix::sched::CpuSet::new();
-    let pinned =
-        set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
-    if let Err(errno) = pinned {
-        tracing::warn!("cannot pin the supervisor to CPU {cpu}: {errno}");
-    }
+fn may_use(cpu: usize) -> bool {
+    let own = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    own.and_then(|set| set.is_set(cpu)).unwrap_or(false)
 }

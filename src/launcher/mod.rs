@@ -59,6 +59,8 @@ pub struct Launch {
     pub carrier: CarrierChoice,
     /// How notifications are received.
     pub notify: NotifyOptions,
+    /// The CPU that the server's threads stay on. The program is not held to it.
+    pub pin: Option<usize>,
     /// Whether to print counts.
     pub summary: Summary,
     /// Starts logging in the server, once it will make no more processes. What it gives is dropped when the

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno as OsErrno;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -19,8 +20,15 @@ use crate::{SpawnError, StartOptions, Supervised, Supervisor};
 /// Runs until the whole tree ended; gives this process's own exit status: 0 unless the keeper has to act.
 pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: i32) -> i32 {
     let _ = crate::emulator::sys::process::become_subreaper();
+    let pin = launch.pin;
     let status = match spawn(launch, signal_mask, group) {
         Ok(mut server) => {
+            // Not before: the program would inherit it.
+            if let Some(cpu) = pin
+                && let Err(error) = pin_threads(cpu)
+            {
+                tracing::warn!("cannot pin the supervisor to CPU {cpu}: {error}");
+            }
             super::keeper::release_standard_descriptors();
             raise_descriptor_limit();
             if let Err(error) = confine::confine_process() {
@@ -66,6 +74,18 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
     })?;
     tracing::info!(pid = program.pid(), carrier = emulator.carrier.name(), "started {:?}", launch.command);
     Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
+}
+
+/// Holds all threads of this process, and those that they start, to one CPU.
+fn pin_threads(cpu: usize) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        if let Some(tid) = thread?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            sched_setaffinity(Pid::from_raw(tid), &set)?;
+        }
+    }
+    Ok(())
 }
 
 /// Descriptors of many tracees pass through this process.

@@ -121,6 +121,14 @@ fn measure(kind: Kind, calls: u32) -> Result<Timing, String> {
             Ok(())
         }
     };
+    times(calls, once)
+}
+
+/// How long each of `calls` rounds takes, after a tenth as many that are not counted.
+///
+/// # Errors
+/// The first one of a round.
+pub fn times(calls: u32, once: impl Fn() -> Result<(), String>) -> Result<Timing, String> {
     let mut histogram =
         Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3).map_err(|error| error.to_string())?;
     for _ in 0..calls / 10 + 1 {
