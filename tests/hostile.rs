@@ -23,6 +23,39 @@ fn same(case: &str) {
 }
 
 #[test]
+fn file_systems_are_unmounted_as_if_nobody_looked_at_them() {
+    if !is_root() {
+        return skip("file_systems_are_unmounted_as_if_nobody_looked_at_them", "mounts need root");
+    }
+    let script = "d=$(mktemp -d); mount -t tmpfs x $d; mkdir $d/bin $d/proc; cp /bin/busybox $d/bin; \
+                  mount -t proc p $d/proc; chroot $d /bin/busybox cat /proc/sys/kernel/pid_max; \
+                  chroot $d /bin/busybox ls /bin; \
+                  umount $d/proc && umount $d && rmdir $d; \
+                  umount -R /proc && mount -t proc p /proc && cat /proc/sys/kernel/pid_max";
+    let run = Run::new(&["unshare", "-m", "sh", "-c", script]);
+    assert_eq!(run.under(OPTIONS).go().good(), "77777\nbusybox\n77777\n");
+    // In the supervisor's own mount namespace.
+    let mut words = vec!["unshare", "-m"];
+    let inner = Run::shell(script).under(OPTIONS);
+    words.extend(inner.words());
+    assert_eq!(Run::new(&words).go().good(), "77777\nbusybox\n77777\n");
+}
+
+#[test]
+fn a_daemon_left_behind_lets_go_of_the_directory() {
+    if !is_root() {
+        return skip("a_daemon_left_behind_lets_go_of_the_directory", "mounts need root");
+    }
+    let daemon = "cd /; sleep 30 >/dev/null 2>&1 & echo $!";
+    let program = sysemu_program();
+    let script = format!(
+        "d=$(mktemp -d); mount -t tmpfs x $d; cd $d; p=$({program} --set kernel.pid_max=77777 -- sh -c '{daemon}'); \
+         cd /; cat /proc/$p/comm; umount $d && rmdir $d && echo unmounted; kill $p"
+    );
+    assert_eq!(Run::new(&["unshare", "-m", "sh", "-c", &script]).go().good(), "sleep\nunmounted\n");
+}
+
+#[test]
 fn bad_pointers_get_the_kernels_errno() {
     same("pointers");
 }

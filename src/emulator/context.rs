@@ -170,10 +170,9 @@ impl Emulator {
     pub fn like(&self, tid: u32, object: &Object) -> Result<Option<OwnedFd>, Failure> {
         let ObjectKind::File(row) = &object.kind else { return Ok(None) };
         let Some(Content::Like(path)) = store::content_of(row) else { return Ok(None) };
-        let task = self.resolver.views.task(tid).or_gone("read the identity of a task")?;
         let path = file::c_path(path.as_bytes()).or_fault("copy a path")?;
-        let root = Some(task.view.root.as_fd());
-        file::open2(root, &path, libc::O_PATH, libc::RESOLVE_IN_ROOT)
+        let root = self.resolver.views.open_root(tid).or_gone("open the root directory of a task")?;
+        file::open2(Some(root.as_fd()), &path, libc::O_PATH, libc::RESOLVE_IN_ROOT)
             .map(Some)
             .map_err(|errno| Errno::from_raw(errno as i32).into())
     }

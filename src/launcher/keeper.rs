@@ -10,6 +10,7 @@ use super::{OWN_FAILURE, tree};
 pub(super) fn run(server: i32) -> i32 {
     release_standard_descriptors();
     release_standard_error();
+    leave_directory();
     loop {
         match waitpid(Pid::from_raw(server), None) {
             Ok(WaitStatus::Exited(_, 0)) => return 0,
@@ -29,6 +30,11 @@ pub(super) fn release_standard_error() {
     if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stderr(&null);
     }
+}
+
+/// The file system that sysemu was started in must not stay in use when only daemons are left.
+pub(super) fn leave_directory() {
+    let _ = nix::unistd::chdir("/");
 }
 
 /// Who reads the program's output from a pipe must see its end when the program is done with it.

@@ -30,6 +30,7 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
                 tracing::warn!("cannot pin the supervisor to CPU {cpu}: {error}");
             }
             super::keeper::release_standard_descriptors();
+            super::keeper::leave_directory();
             raise_descriptor_limit();
             if let Err(error) = confine::confine_process() {
                 tracing::warn!("cannot confine the supervisor: {error}");

@@ -186,12 +186,7 @@ impl Resolver {
     }
 
     fn root_of(&self, task: &Task) -> Result<Pos, Failure> {
-        let fd = task.view.root.try_clone().map_err(|error| {
-            Failure::Fault(
-                "duplicate a descriptor",
-                nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-            )
-        })?;
+        let fd = self.views.open_root(task.tid).or_gone("open the root directory of a task")?;
         let stat = task.view.root_stat;
         let kind = place::kind_of(task, fd.as_fd(), &stat);
         let key = match kind {

@@ -174,8 +174,8 @@ impl Resolver {
             return file::stat(None, &c_path, flags);
         }
         let nofollow = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
-        let root = Some(task.view.root.as_fd());
-        let fd = file::open2(root, &c_path, libc::O_PATH | nofollow, libc::RESOLVE_IN_ROOT)?;
+        let root = self.views.open_root(task.tid)?;
+        let fd = file::open2(Some(root.as_fd()), &c_path, libc::O_PATH | nofollow, libc::RESOLVE_IN_ROOT)?;
         file::stat_fd(fd.as_fd())
     }
 

@@ -18,7 +18,7 @@ use super::mounts::{FsKind, MountTable};
 use super::task::{Status, Task};
 use crate::emulator::errno::Errno;
 use crate::emulator::sys::file::{self, Stat};
-use crate::emulator::sys::{OsResult, memory};
+use crate::emulator::sys::{OsResult, memory, mount};
 
 /// How long a task's identity is believed.
 pub const LIFETIME: Duration = Duration::from_millis(500);
@@ -26,12 +26,11 @@ pub const LIFETIME: Duration = Duration::from_millis(500);
 /// How long after a trapped change nothing is remembered.
 const UNSETTLED: Duration = Duration::from_millis(10);
 
-/// A root directory with its mounts.
+/// A root directory with its mounts. No descriptor of it is kept: one would keep the tracee from unmounting
+/// what its processes were in.
 #[derive(Debug)]
 pub struct View {
-    /// The root directory (O_PATH).
-    pub root: OwnedFd,
-    /// Its metadata.
+    /// Metadata of the root directory.
     pub root_stat: Stat,
     /// Its path as the supervisor sees it; `/` when both share it.
     pub root_text: Vec<u8>,
@@ -93,12 +92,14 @@ pub struct Views {
 }
 
 impl Views {
-    /// Opens the supervisor's own `/proc`.
+    /// Opens the supervisor's own `/proc`; where that is allowed, in a mount attached nowhere, so that the one
+    /// in use can be unmounted.
     ///
     /// # Errors
     /// As open(2): without `/proc` nothing can be resolved.
     pub fn new() -> OsResult<Self> {
-        let proc = file::open(None, c"/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+        let proc = mount::detached_copy(c"/proc")
+            .or_else(|_| file::open(None, c"/proc", libc::O_PATH | libc::O_DIRECTORY))?;
         let mut views = Views {
             proc,
             own: (0, 0, 0),
@@ -258,14 +259,21 @@ impl Views {
         Ok(task)
     }
 
-    fn key(&self, tid: u32) -> OsResult<(ViewKey, OwnedFd, Stat)> {
-        let root = self.open_of(tid, "root")?;
-        let root_stat = file::stat_fd(root.as_fd())?;
-        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root, root_stat))
+    /// The task's root directory (O_PATH).
+    ///
+    /// # Errors
+    /// As [`Views::open_of`].
+    pub fn open_root(&self, tid: u32) -> OsResult<OwnedFd> {
+        self.open_of(tid, "root")
+    }
+
+    fn key(&self, tid: u32) -> OsResult<(ViewKey, Stat)> {
+        let root_stat = file::stat_fd(self.open_root(tid)?.as_fd())?;
+        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root_stat))
     }
 
     fn view(&self, tid: u32, generation: u64) -> OsResult<Arc<View>> {
-        let (key, root, root_stat) = self.key(tid)?;
+        let (key, root_stat) = self.key(tid)?;
         if let Some(entry) = self.views.get(&key) {
             let (seen, of, view) = entry.value();
             if *of == generation && seen.elapsed() < LIFETIME && self.is_settled() {
@@ -275,7 +283,7 @@ impl Views {
         let mounts = MountTable::parse(&self.read_of(tid, "mountinfo")?);
         let root_text = self.link_of(tid, "root")?;
         let managed = Managed::all(&mounts, root_stat.mount);
-        let view = Arc::new(View { root, root_stat, root_text, is_own: key == self.own, mounts, managed });
+        let view = Arc::new(View { root_stat, root_text, is_own: key == self.own, mounts, managed });
         self.views.retain(|_, (seen, ..)| seen.elapsed() < LIFETIME);
         self.views.insert(key, (Instant::now(), generation, view.clone()));
         Ok(view)

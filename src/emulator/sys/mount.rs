@@ -1,4 +1,4 @@
-//! A detached FUSE mount: fsopen(2), fsconfig(2), fsmount(2).
+//! Mounts that are attached nowhere: fsopen(2), fsconfig(2), fsmount(2), open_tree(2).
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,6 +7,8 @@ use nix::errno::Errno as OsErrno;
 
 use super::{OsResult, check};
 
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
@@ -62,4 +64,14 @@ pub fn detached_fuse(device: BorrowedFd<'_>, source: &CStr, access: Access) -> O
     fsconfig(fs, FSCONFIG_CMD_CREATE, None, None)?;
     // SAFETY: no safe wrapper exists; no memory is passed.
     owned(check(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })?)
+}
+
+/// A copy of the mount that a directory is in, without what is mounted further in; its root is the directory.
+///
+/// # Errors
+/// EPERM: not allowed to mount. ENOSYS: no new mount API. Otherwise as open(2).
+pub fn detached_copy(path: &CStr) -> OsResult<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    // SAFETY: no safe wrapper exists; the path is NUL-terminated.
+    owned(check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?)
 }
