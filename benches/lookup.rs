@@ -7,22 +7,12 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sysemu::emulator::tree::Tree;
-use sysemu::policy::{Content, Origin, Policy, Row, Scope, What, When, WriteRule};
+use sysemu::policy::{Content, Origin, Policy, Row, What};
 
 fn tree(rows: usize) -> Tree {
-    let row = |number: usize| Row {
-        path: format!("/proc/sys/bench/n{}/k{number}", number % 100),
-        what: What::File {
-            content: Content::Fixed("1\n".into()),
-            codec: None,
-            scope: Scope::Global,
-            write: WriteRule::Keep,
-        },
-        mode: 0o644,
-        when: When::Always,
-        doc: String::new(),
-        source: String::new(),
-        origin: Origin::synthetic("bench"),
+    let row = |number: usize| {
+        let path = format!("/proc/sys/bench/n{}/k{number}", number % 100);
+        Row::new(path, What::file(Content::Fixed("1\n".into())), 0o644, Origin::synthetic("bench"))
     };
     let policy = Policy { rows: (0..rows).map(row).collect(), ..Policy::default() };
     Tree::build(&policy, Path::new("/sys"))

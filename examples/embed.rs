@@ -4,19 +4,11 @@
 
 use std::process::Command;
 
-use sysemu::policy::{Content, Origin, Policy, Row, Scope, What, When, WriteRule};
+use sysemu::policy::{Content, Origin, Policy, Row, What};
 use sysemu::{StartOptions, Supervisor};
 
 fn file(path: &str, content: Content) -> Row {
-    Row {
-        path: path.into(),
-        what: What::File { content, codec: None, scope: Scope::Global, write: WriteRule::Deny },
-        mode: 0o444,
-        when: When::Always,
-        doc: "made by the example".into(),
-        source: "example".into(),
-        origin: Origin::synthetic("example"),
-    }
+    Row::new(path, What::file(content), 0o444, Origin::synthetic("example"))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,19 +8,11 @@ use sysemu::emulator::errno::Errno;
 use sysemu::emulator::reply::Reply;
 use sysemu::emulator::stats::Verdict;
 use sysemu::emulator::syscall::{Activation, Syscall};
-use sysemu::policy::{Content, Loader, Origin, Policy, Row, Scope, What, When, WriteRule};
+use sysemu::policy::{Content, Loader, Origin, Policy, Row, What};
 use sysemu::{BuildError, SpawnError, StartOptions, Supervisor};
 
 fn file(path: &str, content: Content) -> Row {
-    Row {
-        path: path.into(),
-        what: What::File { content, codec: None, scope: Scope::Global, write: WriteRule::Deny },
-        mode: 0o444,
-        when: When::Always,
-        doc: "a test".into(),
-        source: "a test".into(),
-        origin: Origin::synthetic("test"),
-    }
+    Row::new(path, What::file(content), 0o444, Origin::synthetic("test"))
 }
 
 fn output(supervisor: &Supervisor, words: &[&str]) -> (String, Option<i32>) {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno as OsErrno;
 
+use super::carrier::memfd;
 use super::sys::mount::{Access, detached_fuse};
 use super::sys::{file, process, seccomp};
 
@@ -38,7 +39,7 @@ pub fn all() -> Vec<Finding> {
     let mut findings = vec![kernel()];
     findings.extend(backend());
     findings.push(fuse());
-    findings.push(memfd());
+    findings.push(memfds());
     findings.push(privilege());
     findings.extend(yama());
     findings.push(pidfd());
@@ -112,8 +113,7 @@ fn already_filtered() -> bool {
 }
 
 fn fuse() -> Finding {
-    let consequence = "virtual files are sealed memfds instead: fstat(2) shows size and link count 0, mmap(2) works, \
-                       epoll refuses them, numbers can be read in pieces";
+    let consequence = format!("virtual files are sealed memfds instead: {}", memfd::DIFFERENCES);
     let device = match file::open(None, c"/dev/fuse", libc::O_RDWR) {
         Ok(device) => device,
         Err(errno) => {
@@ -138,7 +138,7 @@ fn fuse() -> Finding {
     }
 }
 
-fn memfd() -> Finding {
+fn memfds() -> Finding {
     match file::memfd(c"sysemu") {
         Ok(_) => finding("memfd", State::Good, "memfd_create(2) works"),
         Err(errno) => finding(

@@ -271,23 +271,14 @@ fn canonical_key(path: &str, sysfs: &Path, parents: &mut HashMap<String, Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Content, Origin, Scope, WriteRule};
+    use crate::policy::{Content, Origin};
 
     fn row(path: &str, what: What) -> Row {
-        Row {
-            path: path.into(),
-            what,
-            mode: 0o644,
-            when: When::Always,
-            doc: String::new(),
-            source: String::new(),
-            origin: Origin::synthetic("test"),
-        }
+        Row::new(path, what, 0o644, Origin::synthetic("test"))
     }
 
     fn file(path: &str, text: &'static str) -> Row {
-        let content = Content::Fixed(text.as_bytes().into());
-        row(path, What::File { content, codec: None, scope: Scope::Global, write: WriteRule::Keep })
+        row(path, What::file(Content::Fixed(text.as_bytes().into())))
     }
 
     fn tree(rows: Vec<Row>) -> Tree {

@@ -6,7 +6,7 @@ use super::builtin;
 use super::diagnostic::{Report, Source};
 use super::rows::{describe, sysctl_path};
 use super::show;
-use super::{Content, Row, Scope, What, When, WriteRule};
+use super::{Content, Row, What};
 use crate::emulator::codec::Codec;
 
 /// Converts the text of a sysctl.conf(5) file. Types and ranges come from the catalogue of Linux sysctls
@@ -46,22 +46,12 @@ pub fn import(name: &str, text: String) -> Result<String, super::PolicyError> {
                 continue;
             }
         };
-        let mut row = builtin::catalogue_row(&path).unwrap_or_else(|| Row {
-            path: path.clone(),
-            what: What::File {
-                content: Content::Fixed(Default::default()),
-                codec: Some(Codec::Str { max: 4095 }),
-                scope: Scope::Global,
-                write: WriteRule::Keep,
-            },
-            mode: 0o644,
-            when: When::Always,
-            doc: String::new(),
-            source: String::new(),
-            origin: origin.clone(),
-        });
+        let empty = || What::file(Content::Fixed(Default::default()));
+        let mut row = builtin::catalogue_row(&path)
+            .unwrap_or_else(|| Row::new(path.as_str(), empty(), 0o644, origin.clone()));
         row.source = origin.to_string();
-        if let What::File { content, codec: Some(codec), .. } = &mut row.what {
+        if let What::File { content, codec, .. } = &mut row.what {
+            let codec = codec.get_or_insert(Codec::Str { max: 4095 });
             match codec.canonical(value) {
                 Ok(shown) => *content = Content::Fixed(shown.into()),
                 Err(_) => {

@@ -9,8 +9,7 @@ use super::diagnostic::{PolicyError, Report, Source, hint};
 use super::parse::{Document, parse};
 use super::rows::{check_path, check_uname, describe, sysctl_path};
 use super::{
-    Content, Origin, Policy, Row, Scope, Sourced, StatfsMatch, StatfsRow, What, When, WriteRule, builtin,
-    expand, keys,
+    Content, Origin, Policy, Row, Sourced, StatfsMatch, StatfsRow, What, When, builtin, expand, keys,
 };
 use crate::emulator::codec::Codec;
 use crate::emulator::provider::Providers;
@@ -216,7 +215,7 @@ impl Merge {
             Shorthand::Set => self.set(text, &origin),
             Shorthand::File => self.file(text, &origin),
             Shorthand::Hide => {
-                check_path(text).map(|()| self.add_row(shorthand_row(text, What::Absent, 0, &origin)))
+                check_path(text).map(|()| self.add_row(Row::new(text, What::Absent, 0, origin.clone())))
             }
             Shorthand::UnameRelease => {
                 check_uname(text).map_err(|why| format!("the release {why}")).map(|()| {
@@ -246,7 +245,7 @@ impl Merge {
         let known = known.or_else(|| builtin::catalogue_row(&path));
         let mut row = match known {
             Some(row) if matches!(row.what, What::File { .. }) => row,
-            _ => shorthand_row(&path, fixed("", None), 0o644, origin),
+            _ => Row::new(path.as_str(), fixed(""), 0o644, origin.clone()),
         };
         let What::File { content, codec, .. } = &mut row.what else {
             return Err("the key is a directory".into());
@@ -266,7 +265,7 @@ impl Merge {
         let newline = if content.ends_with('\n') { "" } else { "\n" };
         let known = self.policy.rows.iter().rev().find(|row| row.path == path);
         let mode = known.filter(|row| matches!(row.what, What::File { .. })).map_or(0o644, |row| row.mode);
-        self.add_row(shorthand_row(path, fixed(&format!("{content}{newline}"), None), mode, origin));
+        self.add_row(Row::new(path, fixed(&format!("{content}{newline}")), mode, origin.clone()));
         Ok(())
     }
 
@@ -299,21 +298,8 @@ impl Merge {
     }
 }
 
-fn fixed(text: &str, codec: Option<Codec>) -> What {
-    let content = Content::Fixed(text.to_owned().into());
-    What::File { content, codec, scope: Scope::Global, write: WriteRule::Keep }
-}
-
-fn shorthand_row(path: &str, what: What, mode: u16, origin: &Origin) -> Row {
-    Row {
-        path: path.to_owned(),
-        what,
-        mode,
-        when: When::Always,
-        doc: String::new(),
-        source: COMMAND_LINE.into(),
-        origin: origin.clone(),
-    }
+fn fixed(text: &str) -> What {
+    What::file(Content::Fixed(text.to_owned().into()))
 }
 
 /// Finds the text of a policy: a file, or a built-in. Gives the folder that its own includes start from.

@@ -159,6 +159,13 @@ pub enum What {
     Absent,
 }
 
+impl What {
+    /// A file with free text and one value for the whole tree.
+    pub fn file(content: Content) -> Self {
+        What::File { content, codec: None, scope: Scope::default(), write: WriteRule::default() }
+    }
+}
+
 /// One object of the virtual tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -177,6 +184,14 @@ pub struct Row {
     pub source: String,
     /// Where it was written.
     pub origin: Origin,
+}
+
+impl Row {
+    /// A row that always applies, without a description; its provenance is where it was written.
+    pub fn new(path: impl Into<String>, what: What, mode: u16, origin: Origin) -> Self {
+        let (when, doc, source) = (When::default(), String::new(), origin.to_string());
+        Row { path: path.into(), what, mode, when, doc, source, origin }
+    }
 }
 
 /// What a `[[statfs]]` row selects by.

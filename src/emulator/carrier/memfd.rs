@@ -1,8 +1,7 @@
 //! The memfd carrier: a sealed memfd (memfd_create(2)) for each file, reopened for each open(2), and an
 //! unlinked temporary directory for each directory that exists only virtually.
 //!
-//! Works for everybody everywhere. What differs from a file of procfs: fstat(2) shows the size and a link
-//! count of 0, mmap(2) works, epoll_ctl(2) refuses the descriptor, numbers can be read in pieces.
+//! Works for everybody everywhere. [`DIFFERENCES`] says what differs from a file of procfs.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +26,11 @@ type Identity = ((u32, u32), u64);
 
 /// Files with changing content whose descriptors are recognised.
 const REMEMBERED: usize = 4096;
+
+/// How these files differ from the kernel's, beyond what FUSE files do; for people.
+pub const DIFFERENCES: &str = "fstat(2) shows the size and a link count of 0, SEEK_END, SEEK_DATA, SEEK_HOLE and FIONREAD \
+     know the size, mmap(2) and fsync(2) work, epoll refuses them, numbers can be read in pieces, root can chmod and \
+     chown them";
 
 /// The carrier.
 pub struct MemfdCarrier {
