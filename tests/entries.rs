@@ -55,6 +55,11 @@ fn unrelated_absolute_path_takes_receive_read_send() {
 }
 
 #[test]
+fn unrelated_absolute_path_not_seen_before_takes_one_look_more() {
+    assert_entries("open-new", "openat", Verdict::Continue, 4.0);
+}
+
+#[test]
 fn unrelated_relative_path_takes_one_look_more() {
     assert_entries("open-relative", "openat", Verdict::Continue, 4.0);
 }
@@ -111,6 +116,7 @@ fn strace_counts_the_same() {
     // What the program does in each round, and what sysemu does for it.
     for (kind, program, sysemu) in [
         ("open", 2.0, 3.0),
+        ("open-new", 2.0, 4.0),
         ("open-relative", 2.0, 4.0),
         ("stat-managed", 1.0, 5.0),
         // FUSE: a request received and answered for each of open, read and release.

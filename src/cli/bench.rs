@@ -117,6 +117,7 @@ fn run(args: &BenchArgs) -> Result<Vec<Line>, String> {
     ];
     for (name, kind, floor) in [
         ("sysemu: unrelated absolute open", Kind::Open, "notify echo (Continue)"),
+        ("sysemu: unrelated open, new path", Kind::OpenNew, "notify echo (Continue)"),
         ("sysemu: unrelated relative open", Kind::OpenRelative, "notify echo (Continue)"),
         ("sysemu: managed stat", Kind::StatManaged, "notify echo (value)"),
         ("sysemu: managed open+read+close", Kind::ReadManaged, "native procfs open+read+close"),

@@ -1,5 +1,6 @@
 //! The measured program: makes one kind of call over and over and reports how long each took.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
@@ -15,6 +16,8 @@ use nix::sys::stat::{Mode, fstatat, stat};
 pub enum Kind {
     /// open and close of an unrelated file by its absolute path.
     Open,
+    /// open and close of an unrelated file by an absolute path that was not used before.
+    OpenNew,
     /// open and close of an unrelated file relative to a directory descriptor.
     OpenRelative,
     /// stat of an unrelated file.
@@ -102,9 +105,14 @@ fn measure(kind: Kind, calls: u32) -> Result<Timing, String> {
         let len = file.read(&mut buf).map_err(|error| format!("{path}: {error}"))?;
         if len > 0 { Ok(()) } else { Err(format!("{path} is empty")) }
     };
+    let number = Cell::new(0);
     let once = || match kind {
         Kind::Open => {
             open(UNRELATED, OFlag::O_RDONLY, Mode::empty()).map(drop).map_err(|e| failed("open", e))
+        }
+        Kind::OpenNew => {
+            let path = spelling(number.replace(number.get() + 1));
+            open(path.as_str(), OFlag::O_RDONLY, Mode::empty()).map(drop).map_err(|e| failed("open", e))
         }
         Kind::OpenRelative => {
             openat(&root, "passwd", OFlag::O_RDONLY, Mode::empty()).map(drop).map_err(|e| failed("openat", e))
@@ -122,6 +130,12 @@ fn measure(kind: Kind, calls: u32) -> Result<Timing, String> {
         }
     };
     times(calls, once)
+}
+
+/// One of many spellings of the unrelated file.
+fn spelling(number: u32) -> String {
+    let bits: String = (0..16).map(|bit| if number >> bit & 1 == 0 { "/" } else { "/." }).collect();
+    format!("{bits}{UNRELATED}")
 }
 
 /// How long each of `calls` rounds takes, after a tenth as many that are not counted.
