@@ -507,6 +507,23 @@ fn other_roots() {
 }
 
 #[test]
+fn ordinary_files_below_a_root_that_is_no_mount() {
+    if !is_root() {
+        return skip("ordinary_files_below_a_root_that_is_no_mount", "chroot(2) needs root");
+    }
+    let scratch = Scratch::new();
+    let root = text_of(scratch.path());
+    let script = "cat /etc/only; cd /etc; cat only; cat ./only ../etc/only; cat /etc/.././etc/only; ls; cd /; cat etc/only; \
+                  cd /new; cat only; cat ../etc/only";
+    let outcome = Run::shell(&format!(
+        "mkdir {root}/etc {root}/bin && cp /bin/busybox {root}/bin && ln -s busybox {root}/bin/cat && chroot {root} /bin/busybox sh -c '{script}'"
+    ));
+    let options = ["--file", "/etc/only=here", "--file", "/new/only=there"];
+    let expected = "here\nhere\nhere\nhere\nhere\nonly\nhere\nthere\nhere\n";
+    assert_eq!(outcome.under(&options).go().good(), expected);
+}
+
+#[test]
 fn other_mounts() {
     check(
         "bind mounts and a second procfs",

@@ -23,6 +23,17 @@ impl FsKind {
         }
     }
 
+    /// The kind of a file system by what statfs(2) reports.
+    pub fn of_magic(magic: u64) -> Self {
+        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+        const SYSFS_MAGIC: u64 = 0x6265_6572;
+        match magic {
+            PROC_SUPER_MAGIC => FsKind::Proc,
+            SYSFS_MAGIC => FsKind::Sysfs,
+            _ => FsKind::Plain,
+        }
+    }
+
     fn of_type(name: &str) -> Self {
         match name {
             "proc" => FsKind::Proc,
@@ -60,13 +71,21 @@ impl MountTable {
     /// Parses mountinfo; lines that do not have its shape are left out.
     pub fn parse(text: &str) -> Self {
         let mut table = MountTable::default();
-        for mount in text.lines().filter_map(parse_line) {
-            let index = table.mounts.len();
-            table.by_id.insert(mount.id, index);
-            table.on.entry(mount.parent).or_default().insert(mount.point.clone(), index);
-            table.mounts.push(mount);
-        }
+        text.lines().filter_map(parse_line).for_each(|mount| table.add(mount));
         table
+    }
+
+    /// Adds the mount that holds the root directory of a task, which the file leaves out when the root
+    /// directory is not where it is mounted (chroot(2)).
+    pub fn add_root(&mut self, id: u64) {
+        self.add(Mount { id, parent: 0, root: String::new(), point: "/".into(), kind: FsKind::Plain });
+    }
+
+    fn add(&mut self, mount: Mount) {
+        let index = self.mounts.len();
+        self.by_id.insert(mount.id, index);
+        self.on.entry(mount.parent).or_default().insert(mount.point.clone(), index);
+        self.mounts.push(mount);
     }
 
     /// All mounts, in the order of the file.

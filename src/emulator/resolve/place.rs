@@ -10,9 +10,6 @@ use super::walk::Real;
 use crate::emulator::object::child_key;
 use crate::emulator::sys::file::{self, Stat};
 
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-const SYSFS_MAGIC: u64 = 0x6265_6572;
-
 /// Inode number of the root directory of any procfs and any sysfs.
 const ROOT_INODE: u64 = 1;
 
@@ -25,11 +22,7 @@ pub fn kind_of(task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> FsKind {
         return mount.kind;
     }
     // A detached mount, or one of another namespace.
-    match file::statfs_fd(fd).map(|fs| fs.f_type) {
-        Ok(PROC_SUPER_MAGIC) => FsKind::Proc,
-        Ok(SYSFS_MAGIC) => FsKind::Sysfs,
-        _ => FsKind::Plain,
-    }
+    file::statfs_fd(fd).map_or(FsKind::Plain, |fs| FsKind::of_magic(fs.f_type))
 }
 
 /// The key of an entry of a directory of a file system of this kind.

@@ -121,26 +121,34 @@ impl Resolver {
     fn screen_relative(&self, task: &Task, query: &Query<'_>) -> Verdict {
         let has_virtual_cwd = query.dirfd == libc::AT_FDCWD && self.cwds.get(&self.views, task).is_some();
         let odd = path::components(query.path).any(|name| name == b"..") || self.is_foreign(query.path);
-        // Absolute links on the way would lead the supervisor's statx(2) into its own root directory.
-        if has_virtual_cwd || odd || !task.view.is_own {
+        if has_virtual_cwd || odd {
             return Verdict::Walk;
         }
         let start = match query.dirfd {
-            libc::AT_FDCWD => format!("{}/cwd", query.tid),
+            libc::AT_FDCWD => "cwd".to_owned(),
             fd if fd < 0 => return Verdict::Kernel,
-            fd => format!("{}/fd/{fd}", query.tid),
+            fd => format!("fd/{fd}"),
         };
-        self.probe(task, query, |path, flags| {
-            let mut full = start.clone().into_bytes();
-            if !path.is_empty() {
-                full.push(b'/');
-                full.extend_from_slice(path);
-            }
-            let c_path = file::c_path(&full)?;
-            // The start is itself a link, to be followed even where it is the last component.
-            let flags = if path.is_empty() { 0 } else { flags };
-            file::stat(Some(self.views.proc()), &c_path, flags)
-        })
+        self.probe(task, query, |path, flags| self.stat_from(task, &start, path, flags))
+    }
+
+    fn stat_from(&self, task: &Task, start: &str, path: &[u8], flags: i32) -> OsResult<Stat> {
+        if !task.view.is_own {
+            // Absolute links on the way would lead into the supervisor's own root directory.
+            let start = self.views.open_of(task.tid, start)?;
+            let c_path = file::c_path(if path.is_empty() { b"." } else { path })?;
+            let flags = libc::O_PATH | nofollow(flags);
+            let fd = file::open2(Some(start.as_fd()), &c_path, flags, libc::RESOLVE_BENEATH)?;
+            return file::stat_fd(fd.as_fd());
+        }
+        let mut full = format!("{}/{start}", task.tid).into_bytes();
+        if !path.is_empty() {
+            full.push(b'/');
+            full.extend_from_slice(path);
+        }
+        // The start is itself a link, to be followed even where it is the last component.
+        let flags = if path.is_empty() { 0 } else { flags };
+        file::stat(Some(self.views.proc()), &file::c_path(&full)?, flags)
     }
 
     /// Looks at the object itself; where there is none, at the directory that would hold it.
@@ -173,9 +181,9 @@ impl Resolver {
         if task.view.is_own {
             return file::stat(None, &c_path, flags);
         }
-        let nofollow = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
         let root = self.views.open_root(task.tid)?;
-        let fd = file::open2(Some(root.as_fd()), &c_path, libc::O_PATH | nofollow, libc::RESOLVE_IN_ROOT)?;
+        let flags = libc::O_PATH | nofollow(flags);
+        let fd = file::open2(Some(root.as_fd()), &c_path, flags, libc::RESOLVE_IN_ROOT)?;
         file::stat_fd(fd.as_fd())
     }
 
@@ -195,4 +203,9 @@ impl Resolver {
             }
         }
     }
+}
+
+/// The open(2) flag for a flag of statx(2).
+fn nofollow(flags: i32) -> i32 {
+    if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 }
 }

@@ -267,20 +267,26 @@ impl Views {
         self.open_of(tid, "root")
     }
 
-    fn key(&self, tid: u32) -> OsResult<(ViewKey, Stat)> {
-        let root_stat = file::stat_fd(self.open_root(tid)?.as_fd())?;
-        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root_stat))
+    fn key(&self, tid: u32) -> OsResult<(ViewKey, OwnedFd, Stat)> {
+        let root = self.open_root(tid)?;
+        let root_stat = file::stat_fd(root.as_fd())?;
+        Ok(((self.namespace(tid, "mnt")?, root_stat.mount, root_stat.ino), root, root_stat))
     }
 
     fn view(&self, tid: u32, generation: u64) -> OsResult<Arc<View>> {
-        let (key, root_stat) = self.key(tid)?;
+        let (key, root, root_stat) = self.key(tid)?;
         if let Some(entry) = self.views.get(&key) {
             let (seen, of, view) = entry.value();
             if *of == generation && seen.elapsed() < LIFETIME && self.is_settled() {
                 return Ok(view.clone());
             }
         }
-        let mounts = MountTable::parse(&self.read_of(tid, "mountinfo")?);
+        let mut mounts = MountTable::parse(&self.read_of(tid, "mountinfo")?);
+        if mounts.get(root_stat.mount).is_none()
+            && FsKind::of_magic(file::statfs_fd(root.as_fd())?.f_type) == FsKind::Plain
+        {
+            mounts.add_root(root_stat.mount);
+        }
         let root_text = self.link_of(tid, "root")?;
         let managed = Managed::all(&mounts, root_stat.mount);
         let view = Arc::new(View { root_stat, root_text, is_own: key == self.own, mounts, managed });
