@@ -255,6 +255,38 @@ fn b26_cpu_counts_agree() {
     }
 }
 
+/// Counts the CPUs of itself by its number, of a thread, of another process, of one that is confined, and of nobody.
+const AFFINITIES: &str = r#"
+import os, subprocess, threading
+def cpus(pid): return len(os.sched_getaffinity(pid))
+print(os.getpid(), cpus(0), cpus(os.getpid()))
+def thread(): print(threading.get_native_id(), cpus(threading.get_native_id()), cpus(os.getpid()))
+t = threading.Thread(target=thread); t.start(); t.join()
+other = subprocess.Popen(["sleep", "60"])
+print(cpus(other.pid))
+os.sched_setaffinity(other.pid, {0})
+print(cpus(other.pid))
+other.kill(); other.wait()
+for pid in (other.pid, -1):
+    try: print(cpus(pid))
+    except ProcessLookupError: print("nobody")
+"#;
+
+#[test]
+fn a_pid_namespace_has_numbers_of_its_own() {
+    if !is_root() {
+        return skip("a_pid_namespace_has_numbers_of_its_own", "needs root");
+    }
+    let scratch = Scratch::new();
+    let policy = machine(&scratch, "cpus = 4");
+    let program = scratch.write("affinities.py", AFFINITIES);
+    let run = Run::new(&["unshare", "--pid", "--fork", "--kill-child", "/usr/bin/python3", &program]);
+    // On a host with one CPU nobody can be confined.
+    let confined = if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) { 1 } else { 4 };
+    let wanted = format!("1 4 4\n2 4 4\n4\n{confined}\nnobody\nnobody\n");
+    assert_eq!(run.under(&["-p", &policy]).go().good(), wanted);
+}
+
 #[test]
 fn b27_long_files_are_read_to_their_end() {
     let scratch = Scratch::new();

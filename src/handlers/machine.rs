@@ -1,5 +1,8 @@
 //! sysinfo(2) and sched_getaffinity(2) for a policy that describes the machine.
 
+use std::os::fd::AsFd;
+
+use nix::errno::Errno as OsErrno;
 use nix::sched::sched_getaffinity;
 use nix::unistd::Pid;
 
@@ -9,6 +12,8 @@ use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::provider::Cx;
 use crate::emulator::reply::{Out, Reply};
+use crate::emulator::resolve::task::Status;
+use crate::emulator::sys::process;
 use crate::emulator::syscall::{Activation, Call, Syscall};
 use crate::policy::Policy;
 
@@ -79,13 +84,7 @@ fn getaffinity(call: &Call<'_>) -> Result<Reply, Failure> {
     if len * 8 < cpus || len % word != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let task = call.emulator.resolver.views.task(call.tid).or_gone("read the identity of a task")?;
-    let target = match pid {
-        0 => call.tid.cast_signed(),
-        // Another number means nothing outside the caller's own pid namespace.
-        pid if task.status.ns_tid.len() <= 1 => pid,
-        _ => return Ok(Reply::Continue),
-    };
+    let Some(target) = task_named(call, pid)? else { return Ok(Reply::Continue) };
     let real = sched_getaffinity(Pid::from_raw(target)).map_err(|errno| Errno::from_raw(errno as i32))?;
     let own = sched_getaffinity(Pid::from_raw(0)).or_fault("ask for the own affinity")?;
     let mut mask = vec![0u8; needed];
@@ -98,4 +97,48 @@ fn getaffinity(call: &Call<'_>) -> Result<Reply, Failure> {
         mask[0] = 1;
     }
     Ok(Reply::Value { value: needed as i64, out: Some(Out { addr: call.args[2], bytes: mask }) })
+}
+
+/// The task that a number given by the caller means, by the number it has for the supervisor; `None` when only
+/// the kernel knows. In a pid namespace of its own the caller counts differently: dockerd asks for its own number
+/// in one.
+fn task_named(call: &Call<'_>, pid: i32) -> Result<Option<i32>, Failure> {
+    if pid == 0 {
+        return Ok(Some(call.tid.cast_signed()));
+    }
+    let views = &call.emulator.resolver.views;
+    let task = views.task(call.tid).or_gone("read the identity of a task")?;
+    let Some(given) = u32::try_from(pid).ok().filter(|_| task.status.ns_tid.len() > 1) else {
+        return Ok(Some(pid));
+    };
+    if let Some(own) = own_number(&task.status, given) {
+        return Ok(Some(own.cast_signed()));
+    }
+    let namespace = views.open_namespace(call.tid, "pid").or_gone("open the namespace of a task")?;
+    match process::pid_from_namespace(namespace.as_fd(), pid) {
+        Ok(other) => Ok(Some(other)),
+        Err(OsErrno::ESRCH) => Err(Errno::ESRCH.into()),
+        // Linux before 6.11 does not translate.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The outermost number of the task or its process, if `given` is what it has in its own pid namespace.
+fn own_number(status: &Status, given: u32) -> Option<u32> {
+    let numbers = [&status.ns_tid, &status.ns_tgid];
+    numbers.into_iter().find(|levels| levels.last() == Some(&given))?.first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_numbers_are_those_of_the_innermost_namespace() {
+        let status = Status { ns_tid: vec![41, 9, 3], ns_tgid: vec![40, 8, 2], ..Status::default() };
+        assert_eq!(
+            [3, 2, 9, 41, 1].map(|given| own_number(&status, given)),
+            [Some(41), Some(40), None, None, None]
+        );
+    }
 }

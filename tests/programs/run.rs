@@ -174,7 +174,7 @@ pub fn shows(setting: &Setting, case: &Shows) -> Result<(), String> {
     Ok(())
 }
 
-/// The folder that `FIXTURES` stands for in the table.
+/// The folder that `FIXTURES` stands for in arguments and scripts of the table.
 fn fixtures() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures")
 }
@@ -209,7 +209,8 @@ fn run(setting: &Setting, job: &Job, mode: &Mode) -> Result<Outcome, String> {
     }
     fs::create_dir_all(work.join("home")).map_err(|error| context(&work, error))?;
     let script = own.join("script");
-    fs::write(&script, job.script).map_err(|error| context(&script, error))?;
+    fs::write(&script, job.script.replace("FIXTURES", fixtures()))
+        .map_err(|error| context(&script, error))?;
     let (out, err) = (own.join("stdout"), own.join("stderr"));
     let shell = ["bash", "-eu", "-o", "pipefail"].map(OsString::from);
     let mut words: Vec<OsString> = Vec::new();

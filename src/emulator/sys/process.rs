@@ -1,4 +1,4 @@
-//! Processes: pidfds, subreaper, no_new_privs, affinity.
+//! Processes: pidfds, numbers in pid namespaces, subreaper, no_new_privs.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -39,6 +39,18 @@ pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: i32) -> OsResult<OwnedFd> {
     let fd = i32::try_from(fd).map_err(|_| OsErrno::EOVERFLOW)?;
     // SAFETY: as in `pidfd_open`.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// NS_GET_PID_FROM_PIDNS (`linux/nsfs.h`, Linux 6.11): `_IOR(0xb7, 6, int)`.
+const NS_GET_PID_FROM_PIDNS: libc::Ioctl = 0x8004_b706;
+
+/// The number, in the caller's pid namespace, of the task that has this number in another one.
+///
+/// # Errors
+/// ESRCH: no such task there. ENOTTY: the kernel is older.
+pub fn pid_from_namespace(namespace: BorrowedFd<'_>, pid: i32) -> OsResult<i32> {
+    // SAFETY: the number is passed by value; no memory is.
+    check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, pid) })
 }
 
 fn prctl(option: i32, arg: libc::c_ulong) -> OsResult<()> {
