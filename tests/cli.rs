@@ -113,6 +113,8 @@ fn pinning_holds_the_supervisor_and_not_the_program() {
     assert_eq!(cpus(program), own);
     let threads: Vec<_> = supervisor.lines().filter(|line| line.starts_with("Cpus_allowed_list:")).collect();
     assert!(threads.len() > 2 && threads.iter().all(|line| cpus(line) == first), "{threads:?}");
+    let machine = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/machine.toml");
+    assert_eq!(sysemu(&["--pin", &first, "-p", machine, "--", "nproc"]).stdout, "4\n");
     let outcome = sysemu(&["--pin", "1000", "--set", "vm.swappiness=7", "--", "echo", "ran"]);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""));
     assert!(outcome.stderr.contains("--pin 1000"), "{}", outcome.stderr);

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use nix::errno::Errno as OsErrno;
-use nix::sched::sched_getaffinity;
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 use super::trap_if;
@@ -27,9 +27,11 @@ fn cpus_given(policy: &Policy) -> Activation {
 
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
+    // As of now: the supervisor's threads may be pinned later, the program is not.
+    let all = sched_getaffinity(Pid::from_raw(0)).ok();
     vec![
         Syscall::new("sysinfo", memory_given, sysinfo),
-        Syscall::new("sched_getaffinity", cpus_given, getaffinity),
+        Syscall::new("sched_getaffinity", cpus_given, move |call| getaffinity(call, all)),
     ]
 }
 
@@ -71,9 +73,9 @@ fn sysinfo(call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(Reply::stored(call.args[0], layout::sysinfo(call.abi.layout, &info)))
 }
 
-/// All CPUs of the policy, unless the task was confined to fewer than the host has: then those of them that
-/// the policy has too.
-fn getaffinity(call: &Call<'_>) -> Result<Reply, Failure> {
+/// All CPUs of the policy, unless the task was confined to fewer than sysemu was started with (`all`): then those
+/// of them that the policy has too.
+fn getaffinity(call: &Call<'_>, all: Option<CpuSet>) -> Result<Reply, Failure> {
     let (pid, len) = (call.int(0), usize::try_from(call.args[1] as u32).unwrap_or(0));
     let word = match call.abi.layout {
         crate::emulator::abi::Layout::X86_64 => 8,
@@ -86,9 +88,8 @@ fn getaffinity(call: &Call<'_>) -> Result<Reply, Failure> {
     }
     let Some(target) = task_named(call, pid)? else { return Ok(Reply::Continue) };
     let real = sched_getaffinity(Pid::from_raw(target)).map_err(|errno| Errno::from_raw(errno as i32))?;
-    let own = sched_getaffinity(Pid::from_raw(0)).or_fault("ask for the own affinity")?;
     let mut mask = vec![0u8; needed];
-    let is_confined = real != own;
+    let is_confined = Some(real) != all;
     let set = |cpu: usize| !is_confined || real.is_set(cpu).unwrap_or(false);
     for cpu in (0..cpus).filter(|cpu| set(*cpu)) {
         mask[cpu / 8] |= 1 << (cpu % 8);
