@@ -108,6 +108,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "5:1: \"/a/b\" is below the file row in ",
     ),
     (
+        "[[file]]\npath = \"/a/*\"\ncontent = \"\"\n[[file]]\npath = \"/a/b/c\"\ncontent = \"\"\n",
+        "5:1: \"/a/b/c\" is below the file row in ",
+    ),
+    (
         "[[link]]\npath = \"/a\"\ntarget = \"b\"\n[[link]]\npath = \"/b\"\ntarget = \"/a\"\n",
         "2:1: link \"/a\" leads back to itself",
     ),

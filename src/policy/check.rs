@@ -55,10 +55,14 @@ fn place(row: &Row) -> String {
 pub(super) fn merged(policy: &Policy, providers: Option<&Providers>, report: &mut Report) {
     // The last row of a path counts, whatever its condition.
     let by_path: HashMap<&str, &Row> = policy.rows.iter().map(|row| (row.path.as_str(), row)).collect();
+    let globs: Vec<&Row> = by_path.values().copied().filter(|row| row.path.contains('*')).collect();
     for row in policy.rows.iter().filter(|row| !matches!(row.what, What::Absent)) {
         let parents = row.path.match_indices('/').skip(1).map(|(at, _)| &row.path[..at]);
-        let above =
-            parents.filter_map(|parent| by_path.get(parent)).find(|above| !matches!(above.what, What::Dir));
+        let row_of = |path| {
+            let exact = by_path.get(path).copied();
+            exact.or_else(|| globs.iter().copied().find(|glob| matches_glob(&glob.path, path)))
+        };
+        let above = parents.filter_map(row_of).find(|above| !matches!(above.what, What::Dir));
         if let Some(above) = above.filter(|above| !matches!(above.what, What::Absent)) {
             let message = format!("\"{}\" is below {}, which is no directory", row.path, place(above));
             report.add(row.origin.clone(), message);
@@ -75,6 +79,18 @@ pub(super) fn merged(policy: &Policy, providers: Option<&Providers>, report: &mu
             let near = hint(name, providers.iter().map(|(name, _)| name));
             let message = format!("unknown provider \"{name}\"{near}; `sysemu policy providers` lists them");
             report.add(row.origin.clone(), message);
+        }
+    }
+}
+
+/// Whether a row's path with `*` components is that of `path` too.
+fn matches_glob(glob: &str, path: &str) -> bool {
+    let (mut globs, mut names) = (glob.split('/'), path.split('/'));
+    loop {
+        match (globs.next(), names.next()) {
+            (None, None) => return true,
+            (Some(glob), Some(name)) if glob == "*" || glob == name => {}
+            _ => return false,
         }
     }
 }
