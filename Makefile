@@ -24,7 +24,7 @@ check: setup ## formatting, lints, documentation
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 test: check ## everything that decides whether a change is good
-	@$(CARGO) test --workspace
+	@$(CARGO) test --workspace --no-fail-fast
 
 demo: setup ## before and after, on real programs
 	@$(CARGO) build --release --bins --quiet

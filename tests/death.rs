@@ -6,6 +6,7 @@ mod common;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -90,7 +91,9 @@ struct Guest {
 impl Guest {
     fn start(call: &str, path: &str, carrier: &str) -> Self {
         let stderr = Scratch::new();
+        // The winding path counts on two directories.
         let mut command = Run::new(&[&guest("victim"), call, path])
+            .directory(Path::new("/usr/lib"))
             .under(&[
                 "--set",
                 "kernel.made_up=1",

@@ -42,6 +42,31 @@ fn file_systems_are_unmounted_as_if_nobody_looked_at_them() {
 }
 
 #[test]
+fn real_time_signals_kill_whom_they_are_sent_to() {
+    let read = "cat /proc/sys/kernel/pid_max";
+    for script in [
+        // The program itself, as the shell sees it.
+        "kill -RTMIN $$",
+        "kill -RTMAX $$",
+        // A child, and an orphan of which nobody but the supervisor hears.
+        "sh -c 'kill -35 $$'; echo $?; echo done",
+        "(sh -c 'sleep 0.1; kill -35 $$' &); sleep 0.3; echo done",
+    ] {
+        let bare =
+            Run::new(&["bash", "-c", &format!("bash -c \"$1\"; echo $?; {read} >/dev/null"), "x", script]);
+        let inside = Run::new(&["bash", "-c", script]).under(OPTIONS);
+        let mut words = vec!["bash", "-c", "\"$@\"; echo $?", "x"];
+        words.extend(inside.words());
+        assert_eq!(Run::new(&words).go().good(), bare.go().good(), "{script}");
+    }
+    // Sent to sysemu they reach the program.
+    let script = "trap 'echo heard; exit 3' RTMIN+2; sh -c \"kill -36 $(ps -o ppid= $(ps -o ppid= $PPID))\"; \
+                  for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done";
+    let outcome = Run::new(&["bash", "-c", script]).under(OPTIONS).go();
+    assert_eq!((outcome.stdout.as_str(), outcome.status), ("heard\n", 3), "{}", outcome.stderr);
+}
+
+#[test]
 fn a_daemon_left_behind_lets_go_of_the_directory() {
     if !is_root() {
         return skip("a_daemon_left_behind_lets_go_of_the_directory", "mounts need root");

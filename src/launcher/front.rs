@@ -7,11 +7,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 use super::OWN_FAILURE;
 use super::message::Message;
+use crate::emulator::sys::wait;
 
 /// `si_code` of a signal that the terminal (or the kernel otherwise) sent.
 const SI_KERNEL: i32 = 0x80;
@@ -30,7 +29,7 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
     let mut tree_ended = false;
     let leave = |tree_ended: bool| {
         if tree_ended {
-            let _ = waitpid(Pid::from_raw(keeper), None);
+            let _ = wait::wait_for(keeper);
         }
     };
     loop {
@@ -69,7 +68,7 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
             Ok(None) | Err(_) => {
                 // The server is gone without a last word; the keeper cleans up.
                 eprintln!("sysemu: the supervisor died; everything it supervised ends with it");
-                let _ = waitpid(Pid::from_raw(keeper), None);
+                let _ = wait::wait_for(keeper);
                 return OWN_FAILURE;
             }
         }
@@ -102,14 +101,8 @@ fn stop(signal: i32) {
 
 /// Dies as the program died, so that the shell sees the same; gives the customary status if that fails.
 fn die(signal: i32, original_mask: &SigSet) -> i32 {
-    let status = 128 + signal;
-    let Ok(number) = Signal::try_from(signal) else { return status };
     // The program has left its own core file, if any.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    crate::emulator::sys::process::restore_default_action(signal);
-    let mut mask = *original_mask;
-    mask.remove(number);
-    let _ = raise(number);
-    let _ = mask.thread_set_mask();
-    status
+    wait::die_of(signal, original_mask);
+    128 + signal
 }

@@ -1,28 +1,19 @@
 //! The keeper: waits for the server, and ends the tree when the server died.
 
-use nix::errno::Errno as OsErrno;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
-
 use super::{OWN_FAILURE, tree};
+use crate::emulator::sys::wait::{self, Change};
 
 /// Runs until the server ended; gives this process's own exit status.
 pub(super) fn run(server: i32) -> i32 {
     release_standard_descriptors();
     release_standard_error();
     leave_directory();
-    loop {
-        match waitpid(Pid::from_raw(server), None) {
-            Ok(WaitStatus::Exited(_, 0)) => return 0,
-            Err(OsErrno::EINTR) => {}
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
-                tree::kill_all();
-                return OWN_FAILURE;
-            }
-            Ok(_) => {}
-            Err(_) => return OWN_FAILURE,
-        }
+    match wait::wait_for(server) {
+        Ok(Change::Exited(0)) => return 0,
+        Ok(_) => tree::kill_all(),
+        Err(_) => {}
     }
+    OWN_FAILURE
 }
 
 /// Whoever reads the program's standard error must see its end when only daemons are left.

@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno as OsErrno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +14,7 @@ use super::message::Message;
 use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
 use crate::emulator::confine;
 use crate::emulator::stats::{Stats, Verdict};
+use crate::emulator::sys::wait::{self, Change};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
 
 /// Runs until the whole tree ended; gives this process's own exit status: 0 unless the keeper has to act.
@@ -129,7 +129,7 @@ impl Server {
             Some(control) => control,
             None => return Ok(()),
         };
-        Message::Started(self.pid().as_raw()).send(&control);
+        Message::Started(self.pid()).send(&control);
         // A SOCK_SEQPACKET socket keeps message boundaries as a datagram socket does, and has an end.
         let control = std::os::unix::net::UnixDatagram::from(control);
         control.set_nonblocking(true)?;
@@ -153,18 +153,18 @@ impl Server {
         }
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.program.pid().cast_signed())
+    fn pid(&self) -> i32 {
+        self.program.pid().cast_signed()
     }
 
     /// Takes note of every child that changed.
     fn reap(&mut self, control: &mut Option<UnixDatagram>) -> Tree {
-        let flags =
-            WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED | WaitPidFlag::__WALL;
+        let options = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED | libc::__WALL;
         let mut last_word = None;
         loop {
-            let message = match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::StillAlive) => {
+            let (pid, change) = match wait::wait(wait::ANY, options) {
+                Ok(Some(change)) => change,
+                Ok(None) => {
                     self.say_last(control, last_word);
                     return Tree::Runs;
                 }
@@ -178,25 +178,25 @@ impl Server {
                     self.say_last(control, last_word);
                     return Tree::Ended;
                 }
-                Ok(WaitStatus::Exited(pid, status)) if pid == self.pid() => Message::Exited(status),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.pid() => {
-                    Message::Killed(signal as i32)
-                }
-                Ok(WaitStatus::Stopped(pid, signal)) if pid == self.pid() => Message::Stopped(signal as i32),
-                Ok(WaitStatus::Continued(pid)) if pid == self.pid() => {
-                    // Somebody continued the program while the front still stands.
-                    let _ = control.as_ref().map(|control| Message::Continued.send(control));
+            };
+            if pid != self.pid() {
+                continue;
+            }
+            let message = match change {
+                // Said when it is known whether the program left anything behind.
+                Change::Exited(status) => {
+                    last_word = Some(Message::Exited(status));
                     continue;
                 }
-                Ok(_) => continue,
-            };
-            match message {
-                // Said when it is known whether the program left anything behind.
-                Message::Exited(_) | Message::Killed(_) => last_word = Some(message),
-                message => {
-                    let _ = control.as_ref().map(|front| message.send(front));
+                Change::Killed(signal) => {
+                    last_word = Some(Message::Killed(signal));
+                    continue;
                 }
-            }
+                Change::Stopped(signal) => Message::Stopped(signal),
+                // Somebody continued the program while the front still stands.
+                Change::Continued => Message::Continued,
+            };
+            let _ = control.as_ref().map(|front| message.send(front));
         }
     }
 
@@ -223,7 +223,7 @@ enum Tree {
 }
 
 /// Does what the front says; returns when the front is gone before the program ended.
-async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
+async fn hear(control: &mut Option<UnixDatagram>, program: i32) {
     let Some(front) = control else {
         return std::future::pending().await;
     };
@@ -232,13 +232,11 @@ async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
         let Ok(len) = front.recv(&mut bytes).await else { return };
         match Message::from_bytes(&bytes[..len]) {
             Some(Message::Signal(number)) => {
-                if let Ok(signal) = Signal::try_from(number) {
-                    let _ = kill(program, signal);
-                }
+                let _ = wait::kill(program, number);
             }
             // Continuing what runs already would make handlers for SIGCONT run twice.
             Some(Message::Resume) if is_stopped(program) => {
-                let _ = kill(program, Signal::SIGCONT);
+                let _ = wait::kill(program, libc::SIGCONT);
             }
             Some(_) => {}
             None => return,
@@ -246,7 +244,7 @@ async fn hear(control: &mut Option<UnixDatagram>, program: Pid) {
     }
 }
 
-fn is_stopped(pid: Pid) -> bool {
+fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

@@ -1,26 +1,21 @@
 //! Ending a process tree whose processes are all descendants of this one.
 
 use nix::errno::Errno as OsErrno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+
+use crate::emulator::sys::wait;
 
 /// Kills and reaps every child until there is none. The orphans of each become children of this process,
 /// which has to be a subreaper (PR_SET_CHILD_SUBREAPER), so the whole tree ends.
 pub(super) fn kill_all() {
     loop {
         for child in children() {
-            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+            let _ = wait::kill(child, libc::SIGKILL);
         }
-        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+        match wait::wait(wait::ANY, libc::__WALL) {
             Ok(_) | Err(OsErrno::EINTR) => {}
             Err(_) => return,
         }
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-        }
+        while let Ok(Some(_)) = wait::wait(wait::ANY, libc::__WALL | libc::WNOHANG) {}
     }
 }
 

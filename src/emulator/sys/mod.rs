@@ -22,6 +22,7 @@ pub mod process;
 pub mod seccomp;
 pub mod spawn;
 pub mod startup;
+pub mod wait;
 
 /// Result of a system call that the supervisor makes for itself.
 pub type OsResult<T> = Result<T, OsErrno>;
