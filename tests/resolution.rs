@@ -513,13 +513,14 @@ fn ordinary_files_below_a_root_that_is_no_mount() {
     }
     let scratch = Scratch::new();
     let root = text_of(scratch.path());
-    let script = "cat /etc/only; cd /etc; cat only; cat ./only ../etc/only; cat /etc/.././etc/only; ls; cd /; cat etc/only; \
+    let script = "cat /etc/only; cd /etc; cat only; cat ./only ../etc/only; cat /etc/.././etc/only; ls; cd /; cat etc/only; ls; \
                   cd /new; cat only; cat ../etc/only";
     let outcome = Run::shell(&format!(
         "mkdir {root}/etc {root}/bin && cp /bin/busybox {root}/bin && ln -s busybox {root}/bin/cat && chroot {root} /bin/busybox sh -c '{script}'"
     ));
-    let options = ["--file", "/etc/only=here", "--file", "/new/only=there"];
-    let expected = "here\nhere\nhere\nhere\nhere\nonly\nhere\nthere\nhere\n";
+    let options =
+        ["--file", "/etc/only=here", "--file", "/new/only=there", "--file", "/proc/sys/kernel/only=no"];
+    let expected = "here\nhere\nhere\nhere\nhere\nonly\nhere\nbin\netc\nnew\nthere\nhere\n";
     assert_eq!(outcome.under(&options).go().good(), expected);
 }
 

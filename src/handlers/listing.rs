@@ -13,7 +13,7 @@ use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::object::{Object, ObjectKind, child_key};
 use crate::emulator::reply::{Out, Reply};
-use crate::emulator::resolve::{Found, Real};
+use crate::emulator::resolve::{Found, Real, place};
 use crate::emulator::sys::{file, process};
 use crate::emulator::syscall::{Call, Syscall};
 use crate::emulator::tree::Entry;
@@ -112,7 +112,8 @@ fn merged(call: &Call<'_>, key: &str, real: &Real) -> Result<Vec<Item>, Failure>
         items.push(item);
     }
     for (name, object) in call.emulator.store.children(key, call.tid) {
-        if !seen.contains(&name) {
+        // A root directory does not show `proc` and `sys` because rows have something inside those file systems.
+        if !seen.contains(&name) && place::child(real.kind, key, &name).is_some() {
             items.push(item_of(call, name.into_bytes(), &object));
         }
     }
