@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::emulator::backend::BackendChoice;
 use crate::emulator::backend::notify::NotifyOptions;
 use crate::emulator::carrier::CarrierChoice;
 use crate::emulator::context::{Emulator, EmulatorError, Parts};
@@ -46,6 +47,7 @@ pub struct Builder {
     rows: Vec<Syscall>,
     host: Arc<dyn Host>,
     carrier: CarrierChoice,
+    backend: BackendChoice,
     notify: NotifyOptions,
 }
 
@@ -58,6 +60,7 @@ impl Supervisor {
             rows: handlers::all(),
             host: Arc::new(OsHost),
             carrier: CarrierChoice::default(),
+            backend: BackendChoice::default(),
             notify: NotifyOptions::default(),
         }
     }
@@ -91,6 +94,12 @@ impl Builder {
         self
     }
 
+    /// Chooses how calls are intercepted.
+    pub fn backend(mut self, backend: BackendChoice) -> Self {
+        self.backend = backend;
+        self
+    }
+
     /// Chooses how notifications are received.
     pub fn notify(mut self, notify: NotifyOptions) -> Self {
         self.notify = notify;
@@ -103,16 +112,22 @@ impl Builder {
     /// See [`BuildError`].
     pub fn build(self) -> Result<Supervisor, BuildError> {
         check_providers(&self.policy, &self.providers)?;
+        let backend = self.backend.resolved();
+        // A tracee that cannot see the supervisor gets a copy, which only a memfd can be.
+        let carrier = match (backend, self.carrier) {
+            (BackendChoice::Ptrace, CarrierChoice::Auto) => CarrierChoice::Memfd,
+            (_, carrier) => carrier,
+        };
         let parts = Parts {
             machine: host::machine(&self.policy, &*self.host),
             uname: host::uname(&self.policy),
             names: Arc::new(handlers::names::Interfaces { host: self.host.clone() }),
             host: self.host,
             providers: self.providers,
-            carrier: self.carrier,
+            carrier,
         };
         let emulator = Emulator::new(&self.policy, parts)?;
-        Ok(Supervisor::new(&self.policy, emulator, self.rows, self.notify)?)
+        Ok(Supervisor::new(&self.policy, emulator, self.rows, backend, self.notify)?)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use sysemu::Supervisor;
 use sysemu::emulator::abi::{ABIS, Abi};
-use sysemu::emulator::filter::evaluate;
+use sysemu::emulator::filter::{TrapAction, build, evaluate};
 use sysemu::emulator::sys::seccomp::Instruction;
-use sysemu::emulator::syscall::number;
+use sysemu::emulator::syscall::{SyscallTable, number};
 use sysemu::policy::{Loader, Policy};
 
 const ALLOW: u32 = 0x7fff_0000;
@@ -138,4 +138,23 @@ fn there_is_room_for_the_filters_of_containers() {
     let program = filter(Loader::new().policy("k3s").load().expect("good"));
     // The kernel allows 32768 instructions for all filters of a process.
     assert!(program.len() < 2048, "{} instructions", program.len());
+}
+
+#[test]
+fn a_tracer_hears_of_the_same_calls_and_of_their_abi() {
+    for name in ["linux", "k3s", "java"] {
+        let policy = Loader::new().policy(name).load().expect("good");
+        let table = SyscallTable::new(sysemu::handlers::all(), &policy);
+        let notify = build(&table, TrapAction::Notify).expect("built");
+        let trace = build(&table, TrapAction::Trace).expect("built");
+        for (index, abi) in ABIS.iter().enumerate() {
+            for nr in (0..600).map(|nr| nr | abi.nr_bits) {
+                let expected = match evaluate(&notify, abi, nr, [0; 6]) {
+                    Some(libc::SECCOMP_RET_USER_NOTIF) => Some(libc::SECCOMP_RET_TRACE | index as u32),
+                    other => other,
+                };
+                assert_eq!(evaluate(&trace, abi, nr, [0; 6]), expected, "{name}: {} {nr}", abi.name);
+            }
+        }
+    }
 }

@@ -163,6 +163,8 @@ pub enum BackendArg {
     Auto,
     /// seccomp user notification.
     Notify,
+    /// ptrace(2) with a narrow filter, as inside gVisor.
+    Ptrace,
 }
 
 /// `--carrier`.

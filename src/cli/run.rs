@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use sysemu::Policy;
+use sysemu::emulator::backend::BackendChoice;
 use sysemu::emulator::backend::notify::NotifyOptions;
 use sysemu::handlers::providers;
 use sysemu::launcher::{self, Launch, Summary};
@@ -62,9 +63,6 @@ pub fn main(args: RunArgs) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return fail(format!("the policy has mistakes:\n{error}")),
     };
-    match args.backend {
-        BackendArg::Auto | BackendArg::Notify => {}
-    }
     if let Some(cpu) = args.pin
         && !may_use(cpu)
     {
@@ -87,6 +85,11 @@ pub fn main(args: RunArgs) -> ExitCode {
         policy,
         command: args.command,
         carrier: args.carrier.into(),
+        backend: match args.backend {
+            BackendArg::Auto => BackendChoice::Auto,
+            BackendArg::Notify => BackendChoice::Notify,
+            BackendArg::Ptrace => BackendChoice::Ptrace,
+        },
         notify: notify_options(&args.tuning),
         pin: args.pin,
         summary: if args.summary { Summary::Print } else { Summary::Off },

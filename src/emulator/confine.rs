@@ -32,6 +32,15 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_quotactl,
 ];
 
+/// Whether the supervisor has to trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    /// Its backend lives on ptrace(2).
+    Needed,
+    /// Not once the program runs.
+    Never,
+}
+
 /// Why the supervisor could not be confined.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
@@ -43,9 +52,13 @@ pub enum ConfineError {
     Filter(#[from] seccompiler::Error),
 }
 
-fn program() -> Result<BpfProgram, ConfineError> {
+fn program(tracing: Tracing) -> Result<BpfProgram, ConfineError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(ConfineError::Architecture)?;
-    let rules: BTreeMap<i64, Vec<_>> = NEVER.iter().map(|nr| (*nr, Vec::new())).collect();
+    let rules: BTreeMap<i64, Vec<_>> = NEVER
+        .iter()
+        .filter(|nr| tracing == Tracing::Never || **nr != libc::SYS_ptrace)
+        .map(|nr| (*nr, Vec::new()))
+        .collect();
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
@@ -60,8 +73,8 @@ fn program() -> Result<BpfProgram, ConfineError> {
 ///
 /// # Errors
 /// See [`ConfineError`]; nothing has changed then.
-pub fn confine_process() -> Result<(), ConfineError> {
-    Ok(apply_filter_all_threads(&program()?)?)
+pub fn confine_process(tracing: Tracing) -> Result<(), ConfineError> {
+    Ok(apply_filter_all_threads(&program(tracing)?)?)
 }
 
 #[cfg(test)]
@@ -70,6 +83,7 @@ mod tests {
 
     #[test]
     fn the_filter_compiles() {
-        assert!(!program().expect("compiles").is_empty());
+        let len = |tracing| program(tracing).expect("compiles").len();
+        assert!(len(Tracing::Needed) < len(Tracing::Never));
     }
 }

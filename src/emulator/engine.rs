@@ -17,10 +17,11 @@ use super::stats::{Stats, Verdict};
 use super::sys::seccomp::Notification;
 use super::sys::{OsResult, entries, file, memory};
 use super::syscall::{Call, SyscallTable};
+use super::tracee::Tracee;
 use crate::policy::OnFault;
 
 /// How a backend answers one call. Exactly one of the answers is given, once.
-pub trait Answer {
+pub trait Answer: Tracee {
     /// Name of the backend, for logs.
     fn backend(&self) -> &'static str;
     /// Whether the caller still waits.
@@ -78,7 +79,7 @@ impl Engine {
             return;
         };
         let start = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        let view = Call::new(&self.emulator, syscall.name, abi, call.args, call.tid);
+        let view = Call::new(&self.emulator, answer, syscall.name, abi, call);
         let outcome = catch_unwind(AssertUnwindSafe(|| (syscall.handler)(&view)))
             .unwrap_or(Err(Failure::Fault("run a handler: it panicked", OsErrno::UnknownErrno)));
         let (verdict, errno) = self.answer(&view, outcome, answer);

@@ -30,7 +30,8 @@ pub enum FilterError {
 pub enum TrapAction {
     /// SECCOMP_RET_USER_NOTIF.
     Notify,
-    /// SECCOMP_RET_TRACE.
+    /// SECCOMP_RET_TRACE, whose data is the position of the call's ABI in [`ABIS`]: a tracer cannot tell it from
+    /// the registers, since 64-bit programs can make 32-bit calls.
     Trace,
 }
 
@@ -42,32 +43,44 @@ pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>,
     if table.is_empty() {
         return Ok(Vec::new());
     }
+    if trap == TrapAction::Trace {
+        let mut whole = context(table, &ABIS[..1], 0)?;
+        for (index, abi) in ABIS.iter().enumerate().skip(1) {
+            whole.merge(context(table, std::slice::from_ref(abi), index as u16)?)?;
+        }
+        return export(&whole);
+    }
+    // libseccomp would ask the kernel whether it knows notifications, which may be refused although the
+    // program is only built here; the action is put in afterwards.
+    let mut program = export(&context(table, &ABIS, 0)?)?;
+    let traps =
+        program.iter_mut().filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
+    traps.for_each(|instruction| instruction.k = libc::SECCOMP_RET_USER_NOTIF);
+    Ok(program)
+}
+
+/// The rules of a table for some ABIs; trapped calls are traced with this data.
+fn context(table: &SyscallTable, abis: &[Abi], data: u16) -> Result<ScmpFilterContext, FilterError> {
     let mut context = ScmpFilterContext::new(ScmpAction::Allow)?;
     context.set_act_badarch(ScmpAction::Allow)?;
     context.set_ctl_optimize(2)?;
-    for abi in &ABIS {
+    for abi in abis {
         if !context.is_arch_present(abi.scmp)? {
             context.add_arch(abi.scmp)?;
         }
     }
+    if abis.iter().all(|abi| abi.scmp != ABIS[0].scmp) {
+        context.remove_arch(ABIS[0].scmp)?;
+    }
     for (row, activation) in table.rows() {
         let action = match activation {
             Activation::Off => continue,
-            // libseccomp would ask the kernel whether it knows notifications, which may be refused although the
-            // program is only built here; the action is put in below.
-            Activation::Trap => ScmpAction::Trace(0),
+            Activation::Trap => ScmpAction::Trace(data),
             Activation::Refuse(errno) => ScmpAction::Errno(errno.raw()),
         };
         add(&mut context, row, action)?;
     }
-    let mut program = export(&context)?;
-    if trap == TrapAction::Notify {
-        let traps = program
-            .iter_mut()
-            .filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
-        traps.for_each(|instruction| instruction.k = libc::SECCOMP_RET_USER_NOTIF);
-    }
-    Ok(program)
+    Ok(context)
 }
 
 fn add(context: &mut ScmpFilterContext, row: &Syscall, action: ScmpAction) -> Result<(), FilterError> {
@@ -90,7 +103,7 @@ fn comparison(test: &ArgTest) -> ScmpArgCompare {
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {
     let memory = file::memfd(c"filter").map_err(FilterError::Export)?;
     context.export_bpf(&memory)?;
-    file::seek(memory.as_fd(), 0).map_err(FilterError::Export)?;
+    file::seek(memory.as_fd(), 0, libc::SEEK_SET).map_err(FilterError::Export)?;
     let bytes = file::read_bytes(memory.as_fd()).map_err(FilterError::Export)?;
     let instruction = |chunk: &[u8]| Instruction {
         code: u16::from_ne_bytes([chunk[0], chunk[1]]),

@@ -26,4 +26,5 @@ pub mod store;
 pub mod supervisor;
 pub mod sys;
 pub mod syscall;
+pub mod tracee;
 pub mod tree;

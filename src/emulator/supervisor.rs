@@ -1,20 +1,25 @@
 //! The supervisor: starts a program under a policy and serves it.
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Child, Command};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 
 use nix::errno::Errno as OsErrno;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::backend::BackendChoice;
 use super::backend::notify::{NotifyOptions, NotifyServer};
+use super::backend::ptrace::{self, Children, Event, PtraceServer};
 use super::context::{Emulator, EmulatorError};
 use super::engine::Engine;
 use super::filter::{self, FilterError, TrapAction};
 use super::sys::process;
 use super::sys::seccomp::{Instruction, Listener};
-use super::sys::spawn::{self, ChildSetup, Stage};
+use super::sys::spawn::{self, ChildSetup, Stage, Trap};
 use super::syscall::{Syscall, SyscallTable};
 use crate::policy::Policy;
 
@@ -36,6 +41,12 @@ pub enum SpawnError {
     /// User notification is not to be had.
     #[error("cannot install the seccomp filter: {0}; `sysemu doctor` says what this host offers")]
     Install(OsErrno),
+    /// The program cannot be traced.
+    #[error(
+        "cannot trace the program: {0}; ptrace(2) needs Yama's ptrace_scope below 3 and a program that nobody \
+         traces already (a debugger, strace, another sysemu): `sysemu doctor` says what this host offers"
+    )]
+    Trace(OsErrno),
     /// A step of the child failed.
     #[error("cannot start the program ({stage:?}): {errno}")]
     Stage {
@@ -67,6 +78,8 @@ pub struct StartOptions {
     /// Give the program the standard descriptors and the SIGPIPE disposition that this process was started
     /// with, before the Rust runtime changed them.
     pub restore_start_state: bool,
+    /// Whose ends the ptrace backend hears of.
+    pub children: Children,
 }
 
 impl Default for StartOptions {
@@ -75,6 +88,7 @@ impl Default for StartOptions {
             process_group: None,
             signal_mask: SigSet::thread_get_mask().unwrap_or_else(|_| SigSet::empty()),
             restore_start_state: false,
+            children: Children::default(),
         }
     }
 }
@@ -83,7 +97,30 @@ impl Default for StartOptions {
 pub struct Supervisor {
     engine: Arc<Engine>,
     program: Vec<Instruction>,
-    notify: NotifyOptions,
+    backend: Backend,
+}
+
+/// How trapped calls reach the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Notify(NotifyOptions),
+    Ptrace,
+}
+
+impl Backend {
+    fn choose(choice: BackendChoice, notify: NotifyOptions) -> Self {
+        match choice.resolved() {
+            BackendChoice::Ptrace => Backend::Ptrace,
+            BackendChoice::Auto | BackendChoice::Notify => Backend::Notify(notify),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Backend::Notify(_) => "notify",
+            Backend::Ptrace => "ptrace",
+        }
+    }
 }
 
 impl Supervisor {
@@ -95,11 +132,26 @@ impl Supervisor {
         policy: &Policy,
         emulator: Emulator,
         rows: Vec<Syscall>,
+        backend: BackendChoice,
         notify: NotifyOptions,
     ) -> Result<Self, FilterError> {
-        let table = SyscallTable::new(rows, policy);
-        let program = filter::build(&table, TrapAction::Notify)?;
-        Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, notify })
+        let backend = Backend::choose(backend, notify);
+        let mut table = SyscallTable::new(rows.clone(), policy);
+        if backend == Backend::Ptrace && !table.is_empty() {
+            let rows = rows.into_iter().chain(ptrace::rows()).collect();
+            table = SyscallTable::new(rows, policy);
+        }
+        let action = match backend {
+            Backend::Notify(_) => TrapAction::Notify,
+            Backend::Ptrace => TrapAction::Trace,
+        };
+        let program = filter::build(&table, action)?;
+        Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, backend })
+    }
+
+    /// Name of the backend.
+    pub fn backend(&self) -> &'static str {
+        self.backend.name()
     }
 
     /// The engine, for its counters and its emulator.
@@ -120,10 +172,15 @@ impl Supervisor {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|errno| SpawnError::Own("make a socket pair", errno.into()))?;
+        let trap = match self.backend {
+            Backend::Notify(_) => Trap::Listener,
+            Backend::Ptrace => Trap::Tracer,
+        };
         spawn::prepare(
             &mut command,
             ChildSetup {
                 program: self.program.clone(),
+                trap,
                 no_new_privs: !process::has_cap_sys_admin(),
                 process_group: options.process_group,
                 socket: theirs.as_raw_fd(),
@@ -131,12 +188,53 @@ impl Supervisor {
                 restore_start_state: options.restore_start_state,
             },
         );
-        let spawned = command.spawn();
-        drop(theirs);
-        let handover = spawn::receive_handover(ours.as_fd());
-        let child = spawned.map_err(|source| {
+        if self.program.is_empty() {
+            let (child, _) = start(&mut command, theirs, &ours)?;
+            return Ok(Supervised { child, server: Server::Nobody });
+        }
+        match self.backend {
+            Backend::Notify(notify) => {
+                let (child, listener) = start(&mut command, theirs, &ours)?;
+                let Some(listener) = listener else {
+                    return Err(give_up(child, "take over the listener", OsErrno::EPROTO.into()));
+                };
+                let server = NotifyServer::start(Listener::from(listener), self.engine.clone(), notify);
+                match server {
+                    Ok(server) => Ok(Supervised { child, server: Server::Notify(server) }),
+                    Err(source) => Err(give_up(child, "start a receiver", source)),
+                }
+            }
+            Backend::Ptrace => {
+                let own = |what| move |error| SpawnError::Own(what, error);
+                let socket = ours.try_clone().map_err(own("duplicate a descriptor"))?;
+                let (server, events) = PtraceServer::start(self.engine.clone(), socket, options.children)
+                    .map_err(own("start the tracer"))?;
+                let started = start(&mut command, theirs, &ours);
+                if let (Err(_), Some(errno)) = (&started, server.refusal()) {
+                    return Err(SpawnError::Trace(errno));
+                }
+                let (child, _) = started?;
+                Ok(Supervised { child, server: Server::Ptrace { server, events: Some(events) } })
+            }
+        }
+    }
+}
+
+/// Starts the child, and takes over the listener that it made.
+fn start(
+    command: &mut Command,
+    theirs: OwnedFd,
+    ours: &OwnedFd,
+) -> Result<(Child, Option<OwnedFd>), SpawnError> {
+    let spawned = command.spawn();
+    drop(theirs);
+    let handover = spawn::receive_handover(ours.as_fd());
+    match (spawned, handover) {
+        (Ok(child), Ok((_, listener))) => Ok((child, listener)),
+        (Ok(child), Err(_)) => Ok((child, None)),
+        (Err(source), handover) => {
             let errno = OsErrno::from_raw(source.raw_os_error().unwrap_or(0));
-            match handover {
+            Err(match handover {
                 Ok((Stage::Filter, _)) if errno == OsErrno::EBUSY => SpawnError::Nested,
                 Ok((Stage::Filter, _)) => SpawnError::Install(errno),
                 Ok((stage, None)) => SpawnError::Stage { stage, errno },
@@ -144,20 +242,8 @@ impl Supervisor {
                     let program = command.get_program().to_string_lossy().into_owned();
                     SpawnError::Exec { program, source }
                 }
-            }
-        })?;
-        let server = match spawn::receive_result(handover, self.program.is_empty()) {
-            Ok(Some(listener)) => {
-                let server = NotifyServer::start(Listener::from(listener), self.engine.clone(), self.notify);
-                match server {
-                    Ok(server) => Some(server),
-                    Err(source) => return Err(give_up(child, "start a receiver", source)),
-                }
-            }
-            Ok(None) => None,
-            Err(errno) => return Err(give_up(child, "take over the listener", errno.into())),
-        };
-        Ok(Supervised { child, server })
+            })
+        }
     }
 }
 
@@ -168,10 +254,20 @@ fn give_up(mut child: Child, what: &'static str, source: std::io::Error) -> Spaw
     SpawnError::Own(what, source)
 }
 
+enum Server {
+    /// The policy needs nothing to be trapped.
+    Nobody,
+    Notify(Arc<NotifyServer>),
+    Ptrace {
+        server: Arc<PtraceServer>,
+        events: Option<UnboundedReceiver<Event>>,
+    },
+}
+
 /// A program that runs under a policy.
 pub struct Supervised {
     child: Child,
-    server: Option<Arc<NotifyServer>>,
+    server: Server,
 }
 
 impl Supervised {
@@ -180,7 +276,7 @@ impl Supervised {
         self.child.id()
     }
 
-    /// The child, for its pipes.
+    /// The child, for its pipes. Wait with [`Supervised::wait`]: a tracer hears of its end instead of the parent.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -189,21 +285,44 @@ impl Supervised {
     ///
     /// # Errors
     /// As waitpid(2).
-    pub fn wait(&mut self) -> std::io::Result<std::process::ExitStatus> {
+    pub fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        if let Server::Ptrace { events: Some(events), .. } = &mut self.server {
+            loop {
+                match events.blocking_recv() {
+                    Some(Event::Exited(status)) => return Ok(ExitStatus::from_raw(status << 8)),
+                    Some(Event::Killed(signal)) => return Ok(ExitStatus::from_raw(signal)),
+                    Some(_) => {}
+                    None => return Err(OsErrno::ECHILD.into()),
+                }
+            }
+        }
         let status = self.child.wait();
         self.settle();
         status
     }
 
+    /// What becomes of the program, for one taker; `None` when that is to be asked by waitpid(2).
+    pub fn take_events(&mut self) -> Option<UnboundedReceiver<Event>> {
+        match &mut self.server {
+            Server::Ptrace { events, .. } => events.take(),
+            Server::Nobody | Server::Notify(_) => None,
+        }
+    }
+
     /// Waits a little until the counters include what the program was answered last.
     pub fn settle(&self) {
-        if let Some(server) = &self.server {
+        if let Server::Notify(server) = &self.server {
             server.settle();
         }
     }
 
     /// Whether the whole process tree has ended.
     pub fn has_tree_ended(&self) -> bool {
-        self.server.as_ref().is_none_or(|server| server.has_ended())
+        match &self.server {
+            Server::Nobody => true,
+            Server::Notify(server) => server.has_ended(),
+            Server::Ptrace { server, .. } => server.has_ended(),
+        }
     }
 }

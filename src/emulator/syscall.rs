@@ -15,6 +15,8 @@ use super::reply::Reply;
 use super::resolve::path::{self, ReadMemory};
 use super::resolve::view::TaskMemory;
 use super::resolve::{Final, Found, Query};
+use super::sys::seccomp::Notification;
+use super::tracee::Tracee;
 use crate::policy::Policy;
 
 /// What answers a call.
@@ -132,6 +134,8 @@ fn unreadable(errno: Errno) -> Failure {
 pub struct Call<'c> {
     /// Everything a handler may consult.
     pub emulator: &'c Emulator,
+    /// The caller.
+    pub tracee: &'c dyn Tracee,
     /// Name of the call.
     pub name: &'static str,
     /// Its ABI.
@@ -145,15 +149,15 @@ pub struct Call<'c> {
 }
 
 impl<'c> Call<'c> {
-    /// A call of `tid`.
+    /// The view of a received call.
     pub fn new(
         emulator: &'c Emulator,
+        tracee: &'c dyn Tracee,
         name: &'static str,
         abi: &'static Abi,
-        args: [u64; 6],
-        tid: u32,
+        call: &Notification,
     ) -> Self {
-        Call { emulator, name, abi, args, tid, seen: RefCell::new(None) }
+        Call { emulator, tracee, name, abi, args: call.args, tid: call.tid, seen: RefCell::new(None) }
     }
 
     /// An `int` argument: the kernel looks at the low 32 bits only.

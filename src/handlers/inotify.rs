@@ -1,5 +1,4 @@
-//! inotify_add_watch(2) on virtual objects: the supervisor adds the watch itself, on the carrier's inode,
-//! through a duplicate of the tracee's inotify descriptor (pidfd_getfd(2)).
+//! inotify_add_watch(2) on virtual objects: the watch is on the carrier's inode.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,7 +8,6 @@ use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::reply::Reply;
 use crate::emulator::resolve::{Final, Found};
-use crate::emulator::sys::{file, process};
 use crate::emulator::syscall::{Call, Syscall};
 
 /// The rows of this family.
@@ -37,11 +35,8 @@ fn add_watch(call: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 fn watch(call: &Call<'_>, target: BorrowedFd<'_>, mask: u32) -> Result<Reply, Failure> {
-    let pidfd = process::pidfd_open_thread(call.tid).or_gone("open a pidfd")?;
-    let inotify = process::pidfd_getfd(pidfd.as_fd(), call.int(0)).map_err(|_| Errno::EBADF)?;
-    // The link in /proc/self/fd has to be followed to reach the target.
-    let mask = mask & !libc::IN_DONT_FOLLOW;
-    let added = file::inotify_add_watch(inotify.as_fd(), &file::self_fd_path(target), mask);
+    // A link that leads to the target has to be followed.
+    let added = call.tracee.watch(call.int(0), target, mask & !libc::IN_DONT_FOLLOW);
     let watch = added.map_err(|errno| Errno::from_raw(errno as i32))?;
     Ok(Reply::Value { value: watch.into(), out: None })
 }

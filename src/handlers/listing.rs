@@ -1,11 +1,11 @@
 //! getdents(2), getdents64(2): directories whose real listing lacks virtual entries or shows hidden ones.
 //!
 //! The tracee keeps its descriptor of the real directory, so everything else about it is native. The file
-//! offset of that descriptor counts entries of the merged listing, as procfs itself counts its own; it is
-//! read and set through a duplicate, so that lseek(2) and telldir(3) work unchanged.
+//! offset of that descriptor counts entries of the merged listing, as procfs itself counts its own, so that
+//! lseek(2) and telldir(3) work unchanged.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::for_paths;
 use crate::emulator::abi::layout::{DirentShape, push_dirent};
@@ -14,7 +14,7 @@ use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::object::{Object, ObjectKind, child_key};
 use crate::emulator::reply::{Out, Reply};
 use crate::emulator::resolve::{Found, Real, place};
-use crate::emulator::sys::{file, process};
+use crate::emulator::sys::file;
 use crate::emulator::syscall::{Call, Syscall};
 use crate::emulator::tree::Entry;
 use crate::policy::When;
@@ -46,11 +46,8 @@ fn getdents(call: &Call<'_>, shape: DirentShape) -> Result<Reply, Failure> {
         }
         _ => return Ok(Reply::Continue),
     };
-    let Some(duplicate) = duplicate(call, fd)? else {
-        return Ok(Reply::Continue);
-    };
     // A descriptor that cannot be listed (O_PATH) has no offset; the kernel has the errno for it.
-    let Ok(position) = file::position(duplicate.as_fd()) else {
+    let Ok(position) = call.tracee.seek(fd, 0, libc::SEEK_CUR) else {
         return Ok(Reply::Continue);
     };
     let capacity = usize::try_from(call.args[2] as u32).unwrap_or(0);
@@ -66,19 +63,8 @@ fn getdents(call: &Call<'_>, shape: DirentShape) -> Result<Reply, Failure> {
     if bytes.is_empty() && next < items.len() {
         return Err(Errno::EINVAL.into());
     }
-    file::seek(duplicate.as_fd(), next as i64).or_fault("set a directory offset")?;
+    call.tracee.seek(fd, next as i64, libc::SEEK_SET).or_fault("set a directory offset")?;
     Ok(Reply::Value { value: bytes.len() as i64, out: Some(Out { addr: call.args[1], bytes }) })
-}
-
-fn duplicate(call: &Call<'_>, fd: i32) -> Result<Option<OwnedFd>, Failure> {
-    let pidfd = process::pidfd_open_thread(call.tid)
-        // Before Linux 6.9 only a leader can be named; threads share its descriptors but for rare exceptions.
-        .or_else(|_| {
-            let tgid = call.emulator.resolver.views.task(call.tid).map(|task| task.status.tgid)?;
-            process::pidfd_open_thread(tgid)
-        })
-        .or_gone("open a pidfd")?;
-    Ok(process::pidfd_getfd(pidfd.as_fd(), fd).ok())
 }
 
 /// Whether rows change the listing of a real directory.

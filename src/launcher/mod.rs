@@ -21,6 +21,7 @@ use std::process::Command;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::emulator::backend::BackendChoice;
 use crate::emulator::backend::notify::NotifyOptions;
 use crate::emulator::carrier::CarrierChoice;
 use crate::emulator::sys::spawn::{self, Side};
@@ -57,6 +58,8 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// How descriptors are made.
     pub carrier: CarrierChoice,
+    /// How calls are intercepted.
+    pub backend: BackendChoice,
     /// How notifications are received.
     pub notify: NotifyOptions,
     /// The CPU that the server's threads stay on. The program is not held to it.
@@ -76,10 +79,10 @@ pub fn run(launch: Launch) -> i32 {
     if launch.policy.is_empty() {
         return execute(&launch.command);
     }
-    if !crate::emulator::probe::has_notify() {
+    if launch.backend == BackendChoice::Notify && !crate::emulator::probe::has_notify() {
         eprintln!(
-            "sysemu: seccomp user notification is not to be had here, and this version has no other backend: nothing was \
-             started; `sysemu doctor` says more"
+            "sysemu: seccomp user notification is not to be had here: nothing was started; without --backend ptrace(2) \
+             takes its place; `sysemu doctor` says more"
         );
         return OWN_FAILURE;
     }

@@ -9,10 +9,12 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::message::Message;
 use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
-use crate::emulator::confine;
+use crate::emulator::backend::ptrace::{Children, Event};
+use crate::emulator::confine::{self, Tracing};
 use crate::emulator::stats::{Stats, Verdict};
 use crate::emulator::sys::wait::{self, Change};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
@@ -32,7 +34,11 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
             super::keeper::release_standard_descriptors();
             super::keeper::leave_directory();
             raise_descriptor_limit();
-            if let Err(error) = confine::confine_process() {
+            let tracing = match server.supervisor.backend() {
+                "ptrace" => Tracing::Needed,
+                _ => Tracing::Never,
+            };
+            if let Err(error) = confine::confine_process(tracing) {
                 tracing::warn!("cannot confine the supervisor: {error}");
             }
             server.control = Some(control);
@@ -58,6 +64,7 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
     let supervisor = Supervisor::builder()
         .policy(launch.policy)
         .carrier(launch.carrier)
+        .backend(launch.backend)
         .notify(launch.notify)
         .build()
         .map_err(|error| Refusal::Own(error.to_string()))?;
@@ -68,12 +75,18 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
     if let Some((step, errno)) = emulator.fuse_error {
         tracing::info!("using the memfd carrier: cannot {step}: {errno}");
     }
-    let options = StartOptions { process_group: Some(group), signal_mask, restore_start_state: true };
+    let options = StartOptions {
+        process_group: Some(group),
+        signal_mask,
+        restore_start_state: true,
+        children: Children::All,
+    };
     let program = supervisor.spawn(command(&launch.command), options).map_err(|error| match error {
         SpawnError::Exec { program, source } => Refusal::Program(program, source),
         error => Refusal::Own(error.to_string()),
     })?;
-    tracing::info!(pid = program.pid(), carrier = emulator.carrier.name(), "started {:?}", launch.command);
+    let (backend, carrier) = (supervisor.backend(), emulator.carrier.name());
+    tracing::info!(pid = program.pid(), backend, carrier, "started {:?}", launch.command);
     Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
 }
 
@@ -134,12 +147,19 @@ impl Server {
         let control = std::os::unix::net::UnixDatagram::from(control);
         control.set_nonblocking(true)?;
         let mut control = Some(UnixDatagram::from_std(control)?);
+        let mut events = self.program.take_events();
         loop {
-            if self.reap(&mut control) == Tree::Ended {
+            // A tracer hears of everybody's end, so that there is nothing to reap.
+            if events.is_none() && self.reap(&mut control) == Tree::Ended {
                 return Ok(());
             }
             tokio::select! {
                 _ = children.recv() => {}
+                event = next(&mut events) => {
+                    if self.note(event, &mut control) == Tree::Ended {
+                        return Ok(());
+                    }
+                }
                 _ = terminate.recv() => {
                     tree::kill_all();
                     return Ok(());
@@ -200,6 +220,26 @@ impl Server {
         }
     }
 
+    /// Takes note of what the tracer says; nothing more comes when nothing is left.
+    fn note(&mut self, event: Option<Event>, control: &mut Option<UnixDatagram>) -> Tree {
+        let message = match event {
+            None => return Tree::Ended,
+            Some(Event::Exited(status)) => {
+                self.say_last(control, Some(Message::Exited(status)));
+                return Tree::Runs;
+            }
+            Some(Event::Killed(signal)) => {
+                self.say_last(control, Some(Message::Killed(signal)));
+                return Tree::Runs;
+            }
+            Some(Event::Stopped(signal)) => Message::Stopped(signal),
+            Some(Event::Continued) => Message::Continued,
+            Some(Event::TreeEnded) => Message::TreeEnded,
+        };
+        let _ = control.as_ref().map(|front| message.send(front));
+        Tree::Runs
+    }
+
     /// Tells the front how the program ended, after everything else that is to be said.
     fn say_last(&mut self, control: &mut Option<UnixDatagram>, last_word: Option<Message>) {
         let Some(message) = last_word else { return };
@@ -220,6 +260,14 @@ impl Server {
 enum Tree {
     Runs,
     Ended,
+}
+
+/// What the tracer says next; never anything without one.
+async fn next(events: &mut Option<UnboundedReceiver<Event>>) -> Option<Event> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Does what the front says; returns when the front is gone before the program ended.
@@ -246,7 +294,8 @@ async fn hear(control: &mut Option<UnixDatagram>, program: i32) {
 
 fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    // A tracee is `t` in any stop; the tracer does not leave it in others for long.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
 fn print_summary(stats: &Stats, rows: usize) {

@@ -209,6 +209,10 @@ impl Run {
     pub fn under(&self, options: &[&str]) -> Self {
         let mut run = self.clone();
         let mut words = vec![sysemu_program().to_owned(), "--no-auto".to_owned()];
+        // The same tests for the other backend: `SYSEMU_BACKEND=ptrace cargo test`.
+        if let Ok(backend) = std::env::var("SYSEMU_BACKEND") {
+            words.extend(["--backend".to_owned(), backend]);
+        }
         words.extend(options.iter().map(|word| (*word).to_owned()));
         words.push("--".to_owned());
         words.append(&mut run.words);

@@ -88,6 +88,7 @@ fn with_listener(
         &mut command,
         ChildSetup {
             program: program(names, TrapAction::Notify)?,
+            trap: spawn::Trap::Listener,
             no_new_privs: !process::has_cap_sys_admin(),
             process_group: None,
             socket: theirs.as_raw_fd(),
@@ -97,7 +98,7 @@ fn with_listener(
     );
     let mut child = command.spawn().map_err(|error| format!("cannot run the guest: {error}"))?;
     let handover = spawn::receive_handover(ours.as_fd());
-    let listener = spawn::receive_result(handover, false).map_err(|errno| format!("no listener: {errno}"))?;
+    let (_, listener) = handover.map_err(|errno| format!("no listener: {errno}"))?;
     let listener = listener.ok_or("no listener")?;
     std::thread::spawn(move || serve(Listener::from(listener)));
     let mut report = String::new();

@@ -6,7 +6,8 @@
 //! many as asked for wait there. A receiver whose call takes long is replaced by a standby, woken by a
 //! watchdog that looks every few milliseconds while there are calls; when it is done it becomes a standby itself.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -18,7 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::emulator::engine::{Answer, Engine};
 use crate::emulator::errno::Errno;
 use crate::emulator::sys::seccomp::{Listener, Notification};
-use crate::emulator::sys::{OsResult, entries};
+use crate::emulator::sys::{OsResult, entries, file, process};
+use crate::emulator::tracee::Tracee;
 
 /// Receivers are not grown beyond this.
 const MAX_RECEIVERS: usize = 64;
@@ -225,7 +227,8 @@ impl NotifyServer {
     }
 
     fn serve(&self, call: &Notification, entered: u64) {
-        let answer = NotifyAnswer { listener: &self.listener, id: call.id, given: AtomicBool::new(false) };
+        let answer =
+            NotifyAnswer { server: self, call, given: Cell::new(false), duplicate: RefCell::new(None) };
         self.engine.serve(call, &answer, entered);
     }
 }
@@ -237,17 +240,48 @@ fn is_hung_up(listener: BorrowedFd<'_>) -> bool {
 }
 
 /// Answers one notification exactly once: dropped without an answer, it lets the call through.
-struct NotifyAnswer<'l> {
-    listener: &'l Listener,
-    id: u64,
-    given: AtomicBool,
+struct NotifyAnswer<'s> {
+    server: &'s NotifyServer,
+    call: &'s Notification,
+    given: Cell<bool>,
+    /// A descriptor of the caller, and the supervisor's duplicate of it.
+    duplicate: RefCell<Option<(i32, OwnedFd)>>,
 }
 
 impl NotifyAnswer<'_> {
     fn give(&self, sent: OsResult<()>) -> OsResult<()> {
         // EINPROGRESS cannot occur with one answer; any other failure leaves nobody who waits.
-        self.given.store(true, Ordering::Relaxed);
+        self.given.set(true);
         sent
+    }
+
+    /// Does something with a duplicate of one of the caller's descriptors, which is made once for each call.
+    fn with_duplicate<T>(&self, fd: i32, act: impl FnOnce(BorrowedFd<'_>) -> OsResult<T>) -> OsResult<T> {
+        let mut duplicate = self.duplicate.borrow_mut();
+        if duplicate.as_ref().is_none_or(|(of, _)| *of != fd) {
+            let tid = self.call.tid;
+            let pidfd = process::pidfd_open_thread(tid).or_else(|_| {
+                // Before Linux 6.9 only a leader can be named; threads share its descriptors but for rare exceptions.
+                let task = self.server.engine.emulator.resolver.views.task(tid)?;
+                process::pidfd_open_thread(task.status.tgid)
+            })?;
+            *duplicate = Some((fd, process::pidfd_getfd(pidfd.as_fd(), fd).map_err(|_| OsErrno::EBADF)?));
+        }
+        match duplicate.as_ref() {
+            Some((_, duplicate)) => act(duplicate.as_fd()),
+            None => Err(OsErrno::EBADF),
+        }
+    }
+}
+
+impl Tracee for NotifyAnswer<'_> {
+    fn seek(&self, fd: i32, offset: i64, whence: i32) -> OsResult<i64> {
+        self.with_duplicate(fd, |duplicate| file::seek(duplicate, offset, whence))
+    }
+
+    fn watch(&self, inotify: i32, target: BorrowedFd<'_>, mask: u32) -> OsResult<i32> {
+        let path = file::self_fd_path(target);
+        self.with_duplicate(inotify, |duplicate| file::inotify_add_watch(duplicate, &path, mask))
     }
 }
 
@@ -257,23 +291,23 @@ impl Answer for NotifyAnswer<'_> {
     }
 
     fn is_valid(&self) -> bool {
-        self.listener.is_valid(self.id)
+        self.server.listener.is_valid(self.call.id)
     }
 
     fn resume(&self) -> OsResult<()> {
-        self.give(self.listener.send_continue(self.id))
+        self.give(self.server.listener.send_continue(self.call.id))
     }
 
     fn value(&self, value: i64) -> OsResult<()> {
-        self.give(self.listener.send_value(self.id, value))
+        self.give(self.server.listener.send_value(self.call.id, value))
     }
 
     fn errno(&self, errno: Errno) -> OsResult<()> {
-        self.give(self.listener.send_error(self.id, errno.raw()))
+        self.give(self.server.listener.send_error(self.call.id, errno.raw()))
     }
 
     fn fd(&self, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<()> {
-        let sent = self.listener.send_fd(self.id, fd, close_on_exec);
+        let sent = self.server.listener.send_fd(self.call.id, fd, close_on_exec);
         // A full table answers nothing: the caller still waits for its errno.
         match sent {
             Ok(()) | Err(OsErrno::ENOENT) => self.give(sent),
@@ -284,7 +318,7 @@ impl Answer for NotifyAnswer<'_> {
 
 impl Drop for NotifyAnswer<'_> {
     fn drop(&mut self) {
-        if !self.given.load(Ordering::Relaxed) && self.listener.send_continue(self.id).is_ok() {
+        if !self.given.get() && self.server.listener.send_continue(self.call.id).is_ok() {
             tracing::warn!("a call was left without an answer and let through");
         }
     }

@@ -82,6 +82,17 @@ impl MemfdCarrier {
         Ok((fd, identity))
     }
 
+    /// Remembers a file made for one open(2) for a while.
+    fn pass(&self, identity: Identity) {
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        passing.push_back(identity);
+        if passing.len() > REMEMBERED
+            && let Some(oldest) = passing.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
     fn make_dir(&self, object: &Object) -> OsResult<(OwnedFd, Identity)> {
         let number = self.directories.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!(".sysemu-{}-{number}", std::process::id()));
@@ -146,14 +157,7 @@ impl Carrier for MemfdCarrier {
             return file::open(None, &file::self_fd_path(fd.as_fd()), flags);
         }
         let (fd, identity) = self.make_file(object, &content)?;
-        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
-        passing.push_back(identity);
-        if passing.len() > REMEMBERED
-            && let Some(oldest) = passing.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        drop(passing);
+        self.pass(identity);
         file::open(None, &file::self_fd_path(fd.as_fd()), flags)
     }
 
@@ -165,6 +169,12 @@ impl Carrier for MemfdCarrier {
     fn open_path(&self, object: &Object) -> OsResult<OwnedFd> {
         let content = self.store.content(object, 0).unwrap_or_default();
         if object.is_dir() { self.open_dir(object, 0) } else { self.open_file(object, content, 0) }
+    }
+
+    fn adopt(&self, copy: &Stat, key: &Arc<str>) {
+        let identity = (copy.dev, copy.ino);
+        self.known.insert(identity, key.clone());
+        self.pass(identity);
     }
 
     fn identity(&self, object: &Object) -> Option<Identity> {

@@ -14,6 +14,7 @@ use super::object::Object;
 use super::resolve::Identify;
 use super::store::Store;
 use super::sys::OsResult;
+use super::sys::file::Stat;
 
 pub mod fuse;
 pub mod memfd;
@@ -44,6 +45,11 @@ pub trait Carrier: Identify {
 
     /// Device and inode number of the object, when the carrier and not the store decides them.
     fn identity(&self, object: &Object) -> Option<((u32, u32), u64)>;
+
+    /// Recognises a copy of an object's file that a tracee made itself.
+    fn adopt(&self, copy: &Stat, key: &Arc<str>) {
+        let _ = (copy, key);
+    }
 
     /// The mount id that statx(2) shows for descriptors.
     fn mount(&self) -> Option<u64>;

@@ -191,22 +191,13 @@ pub fn read_bytes(fd: BorrowedFd<'_>) -> OsResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// lseek(2) with SEEK_CUR 0.
+/// lseek(2).
 ///
 /// # Errors
 /// As the man page.
-pub fn position(fd: BorrowedFd<'_>) -> OsResult<i64> {
+pub fn seek(fd: BorrowedFd<'_>, offset: i64, whence: i32) -> OsResult<i64> {
     // SAFETY: no memory is passed.
-    check(unsafe { libc::lseek(fd.as_raw_fd(), 0, libc::SEEK_CUR) })
-}
-
-/// lseek(2) with SEEK_SET.
-///
-/// # Errors
-/// As the man page.
-pub fn seek(fd: BorrowedFd<'_>, offset: i64) -> OsResult<()> {
-    // SAFETY: no memory is passed.
-    check(unsafe { libc::lseek(fd.as_raw_fd(), offset, libc::SEEK_SET) }).map(drop)
+    check(unsafe { libc::lseek(fd.as_raw_fd(), offset, whence) })
 }
 
 /// inotify_add_watch(2) on somebody's inotify descriptor; gives the watch descriptor.

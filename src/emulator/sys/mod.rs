@@ -19,6 +19,7 @@ pub mod file;
 pub mod memory;
 pub mod mount;
 pub mod process;
+pub mod ptrace;
 pub mod seccomp;
 pub mod spawn;
 pub mod startup;

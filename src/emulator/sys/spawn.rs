@@ -25,13 +25,15 @@ pub enum Stage {
     Filter,
     /// Handing the listener to the supervisor.
     Handover,
+    /// Being traced.
+    Trace,
     /// Everything was set up; what is left is execve(2).
     Exec,
 }
 
 impl Stage {
-    const ALL: [Stage; 5] =
-        [Stage::ProcessGroup, Stage::NoNewPrivs, Stage::Filter, Stage::Handover, Stage::Exec];
+    const ALL: [Stage; 6] =
+        [Stage::ProcessGroup, Stage::NoNewPrivs, Stage::Filter, Stage::Handover, Stage::Trace, Stage::Exec];
 
     fn byte(self) -> u8 {
         match self {
@@ -40,6 +42,7 @@ impl Stage {
             Stage::Filter => 2,
             Stage::Handover => 3,
             Stage::Exec => 4,
+            Stage::Trace => 5,
         }
     }
 }
@@ -69,11 +72,22 @@ pub fn fork() -> OsResult<Side> {
     }
 }
 
+/// Who hears of trapped calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// A listener, which is handed over.
+    Listener,
+    /// A tracer, which the child waits for.
+    Tracer,
+}
+
 /// What the child does before it becomes the program.
 #[derive(Clone, Debug)]
 pub struct ChildSetup {
     /// The filter; empty for none.
     pub program: Vec<Instruction>,
+    /// Who hears of trapped calls.
+    pub trap: Trap,
     /// Whether to set no_new_privs first.
     pub no_new_privs: bool,
     /// Process group to join, if not the parent's.
@@ -116,6 +130,10 @@ fn run(setup: &ChildSetup) -> OsResult<()> {
     if setup.no_new_privs {
         at(Stage::NoNewPrivs, process::set_no_new_privs())?;
     }
+    if setup.trap == Trap::Tracer {
+        at(Stage::Trace, await_tracer(setup.socket))?;
+        return at(Stage::Filter, seccomp::install(&setup.program));
+    }
     let mut listener = seccomp::install_with_listener(&setup.program, WAIT_KILLABLE_RECV);
     if let Err(OsErrno::EINVAL) = listener {
         // Linux before 5.19 does not know the flag.
@@ -127,6 +145,21 @@ fn run(setup: &ChildSetup) -> OsResult<()> {
     };
     // The descriptor has close-on-exec set by the kernel, and is closed here when it goes out of scope.
     at(Stage::Handover, send_message(setup.socket, Stage::Exec.byte(), Some(listener.as_raw_fd())))
+}
+
+/// Tells the tracer that it may come, and waits for its answer. Async-signal-safe.
+fn await_tracer(socket: i32) -> OsResult<()> {
+    // SAFETY: takes and gives plain numbers only.
+    let [a, b, c, d] = unsafe { libc::getpid() }.to_ne_bytes();
+    let message = [Stage::Trace.byte(), a, b, c, d];
+    // SAFETY: the message is live and the length is its own.
+    check(unsafe { libc::send(socket, message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) } as i64)?;
+    let mut byte = 0u8;
+    // SAFETY: the byte is live and the length is its own.
+    match check(unsafe { libc::recv(socket, (&raw mut byte).cast(), 1, 0) } as i64)? {
+        1 => Ok(()),
+        _ => Err(OsErrno::EPERM),
+    }
 }
 
 /// Gives this process, about to become another program, what it was started with.
@@ -170,6 +203,32 @@ fn send_message(socket: i32, byte: u8, fd: Option<i32>) -> OsResult<()> {
     check(unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) } as i64).map(drop)
 }
 
+/// Waits until the child says that it may be traced and gives its process id; `None` when it failed before. What
+/// it says then is left to be received.
+///
+/// # Errors
+/// As recv(2).
+pub fn await_tracee(socket: BorrowedFd<'_>) -> OsResult<Option<i32>> {
+    use nix::sys::socket::{MsgFlags, recv};
+    let mut message = [0u8; 5];
+    let len = recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_PEEK)?;
+    let [stage, pid @ ..] = message;
+    if len != message.len() || stage != Stage::Trace.byte() {
+        return Ok(None);
+    }
+    recv(socket.as_raw_fd(), &mut message, MsgFlags::empty())?;
+    Ok(Some(i32::from_ne_bytes(pid)))
+}
+
+/// Tells the child that it is traced.
+///
+/// # Errors
+/// EPIPE: it is gone.
+pub fn release_tracee(socket: BorrowedFd<'_>) -> OsResult<()> {
+    let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL;
+    nix::sys::socket::send(socket.as_raw_fd(), &[0], flags).map(drop)
+}
+
 /// Receives what the child sent: the last stage it reached, and the listener.
 ///
 /// # Errors
@@ -195,21 +254,6 @@ pub fn receive_handover(socket: BorrowedFd<'_>) -> OsResult<(Stage, Option<Owned
     }
     let stage = Stage::ALL.into_iter().find(|stage| stage.byte() == byte[0]).ok_or(OsErrno::EPROTO)?;
     Ok((stage, listener))
-}
-
-/// The listener out of a handover; `None` when there is no filter and so nothing to hand over.
-///
-/// # Errors
-/// EPROTO: the child became the program without handing over its listener.
-pub fn receive_result(
-    handover: OsResult<(Stage, Option<OwnedFd>)>,
-    is_unfiltered: bool,
-) -> OsResult<Option<OwnedFd>> {
-    match handover {
-        Ok((Stage::Exec, Some(listener))) => Ok(Some(listener)),
-        _ if is_unfiltered => Ok(None),
-        _ => Err(OsErrno::EPROTO),
-    }
 }
 
 #[cfg(test)]
