@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: help setup build test check demo bench fuzz programs soak release
+.PHONY: help setup deps build test check demo bench fuzz programs soak release
 
 CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
@@ -14,6 +14,9 @@ help: ## this list
 setup: ## install what is missing (Debian packages; says what it cannot install)
 	@scripts/setup
 
+deps: setup ## also what no package brings: two versions of gVisor, below target/
+	@scripts/gvisor-deps
+
 build: ## the optimised binary, target/release/sysemu
 	@scripts/setup build
 	@$(CARGO) build --release --bins
@@ -23,7 +26,9 @@ check: setup ## formatting, lints, documentation
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
+# The static binary is built here and not by the tests that run it, so that one sees what is being waited for.
 test: check ## everything that decides whether a change is good
+	@scripts/release >/dev/null
 	@$(CARGO) test --workspace --no-fail-fast
 
 demo: setup ## before and after, on real programs

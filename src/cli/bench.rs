@@ -46,6 +46,9 @@ struct Plan {
 
 /// Measures and prints.
 pub fn main(args: &BenchArgs) -> ExitCode {
+    if !sysemu::emulator::probe::has_notify() {
+        return fail("there is no seccomp user notification here to be measured; `sysemu doctor` says more");
+    }
     let mut report = Vec::new();
     for placement in [Placement::Unpinned, Placement::OneCpu] {
         let measured = placed(placement, || run(args));

@@ -1,14 +1,17 @@
 //! `sysemu explain`: which row answers a path, or why it passes through.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
+use nix::errno::Errno;
 use serde_json::json;
-use sysemu::Supervisor;
+use sysemu::emulator::context::EmulatorError;
 use sysemu::emulator::object::{Object, ObjectKind};
 use sysemu::emulator::resolve::{Final, Found, Query};
-use sysemu::emulator::tree::Entry;
+use sysemu::emulator::tree::{Entry, Tree};
 use sysemu::policy::{Content, Row, What, When};
+use sysemu::{BuildError, Policy, Supervisor};
 
 use super::args::{ExplainArgs, Format};
 use super::{fail, run};
@@ -19,19 +22,10 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return fail(format!("the policy has mistakes:\n{error}")),
     };
-    let supervisor = match Supervisor::builder().policy(policy).build() {
-        Ok(supervisor) => supervisor,
-        Err(error) => return fail(error),
+    let (verdict, text, row, content) = match explanation(args, policy) {
+        Ok(explanation) => explanation,
+        Err(message) => return fail(message),
     };
-    let emulator = &supervisor.engine().emulator;
-    let tid = args.pid.unwrap_or_else(std::process::id);
-    let query =
-        Query { tid, dirfd: libc::AT_FDCWD, path: args.path.as_bytes(), last: Final::NoFollow, resolve: 0 };
-    let found = match emulator.resolver.resolve_fully(&query) {
-        Ok(found) => found,
-        Err(failure) => return fail(format!("cannot resolve {}: {failure:?}", args.path.display())),
-    };
-    let (verdict, text, row, content) = describe(&supervisor, &found, tid);
     match args.format {
         Format::Text => {
             out!("{}: {text}", args.path.display());
@@ -64,6 +58,47 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
 }
 
 type Explanation = (&'static str, String, Option<Row>, Option<String>);
+
+fn explanation(args: &ExplainArgs, policy: Policy) -> Result<Explanation, String> {
+    let supervisor = match Supervisor::builder().policy(policy.clone()).build() {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            let unfollowed = matches!(error, BuildError::Emulator(EmulatorError::Proc(Errno::ENOENT)));
+            let key = args.path.to_str().filter(|path| path.starts_with('/'));
+            return match key {
+                Some(key) if unfollowed && args.pid.is_none() => Ok(by_text(&policy, key)),
+                _ => Err(error.to_string()),
+            };
+        }
+    };
+    let tid = args.pid.unwrap_or_else(std::process::id);
+    let query =
+        Query { tid, dirfd: libc::AT_FDCWD, path: args.path.as_bytes(), last: Final::NoFollow, resolve: 0 };
+    let found = supervisor.engine().emulator.resolver.resolve_fully(&query);
+    let found = found.map_err(|failure| format!("cannot resolve {}: {failure:?}", args.path.display()))?;
+    Ok(describe(&supervisor, &found, tid))
+}
+
+/// Which row has a path as it is written. In a root without procfs nothing can be followed, and policies are still to
+/// be looked at.
+fn by_text(policy: &Policy, path: &str) -> Explanation {
+    let tree = Tree::build(policy, Path::new("/sys"));
+    let key = path.trim_end_matches('/');
+    let (verdict, text, row) = match (tree.entry(&tree.at(key)), Object::at(&tree, key)) {
+        (Entry::Absent(row), _) => ("refused", "hidden".to_owned(), Some((*row).clone())),
+        (Entry::Dir(None), _) => ("kernel", "a directory with rows below it".to_owned(), None),
+        (_, Some(object)) => {
+            let row = row_of(&object);
+            let only = match &row {
+                Some(row) if row.when == When::Missing => ", where the real file is missing or unreadable",
+                _ => "",
+            };
+            ("virtual", format!("virtual {} {:04o}{only}", kind(&object), object.mode() & 0o7777), row)
+        }
+        (_, None) => ("kernel", "passes through: no row names it".to_owned(), None),
+    };
+    (verdict, format!("{text}; by the text of the path alone: no procfs is mounted at /proc"), row, None)
+}
 
 fn describe(supervisor: &Supervisor, found: &Found, tid: u32) -> Explanation {
     let store = &supervisor.engine().emulator.store;

@@ -4,6 +4,8 @@
 //! directory of its own.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod gvisor;
+
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -269,6 +271,17 @@ impl Run {
 
 /// Waits for a child of [`Run::command`]; kills its process group when it takes too long.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
+    let status = poll(child, limit);
+    if status.is_none() {
+        let group = Pid::from_raw(child.id().try_into().expect("pids fit"));
+        let _ = killpg(group, Signal::SIGKILL);
+        let _ = child.wait();
+    }
+    status
+}
+
+/// The status of a child, when it ends within this time.
+pub fn poll(child: &mut Child, limit: Duration) -> Option<i32> {
     let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -276,9 +289,6 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<i32> {
             return Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
         if Instant::now() > end {
-            let group = Pid::from_raw(child.id().try_into().expect("pids fit"));
-            let _ = killpg(group, Signal::SIGKILL);
-            let _ = child.wait();
             return None;
         }
         std::thread::sleep(pause);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::emulator::sys::file::mount_of_device;
+
 /// Kinds of file system that rows can belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FsKind {
@@ -71,7 +73,19 @@ impl MountTable {
     /// Parses mountinfo; lines that do not have its shape are left out.
     pub fn parse(text: &str) -> Self {
         let mut table = MountTable::default();
-        text.lines().filter_map(parse_line).for_each(|mount| table.add(mount));
+        text.lines().filter_map(parse_line).for_each(|(mount, _)| table.add(mount));
+        table
+    }
+
+    /// As [`MountTable::parse`], with the ids that [`mount_of_device`] gives.
+    pub fn parse_by_device(text: &str) -> Self {
+        let lines: Vec<(Mount, u64)> = text.lines().filter_map(parse_line).collect();
+        let by_id: HashMap<u64, u64> = lines.iter().map(|(mount, device)| (mount.id, *device)).collect();
+        let mut table = MountTable::default();
+        for (mount, device) in lines {
+            let parent = by_id.get(&mount.parent).copied().unwrap_or(0);
+            table.add(Mount { id: device, parent, ..mount });
+        }
         table
     }
 
@@ -169,15 +183,17 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn parse_line(line: &str) -> Option<Mount> {
+/// A mount, and what stands for its id where statx(2) tells none.
+fn parse_line(line: &str) -> Option<(Mount, u64)> {
     let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
     let parent = fields.next()?.parse().ok()?;
-    let _device = fields.next()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = mount_of_device((major.parse().ok()?, minor.parse().ok()?));
     let root = unescape(fields.next()?)?;
     let point = unescape(fields.next()?)?;
     let kind = FsKind::of_type(fields.skip_while(|field| *field != "-").nth(1)?);
-    Some(Mount { id, parent, root: root.trim_end_matches('/').to_owned(), point, kind })
+    Some((Mount { id, parent, root: root.trim_end_matches('/').to_owned(), point, kind }, device))
 }
 
 #[cfg(test)]
@@ -223,5 +239,14 @@ nonsense
         assert!(table.is_inside(27, FsKind::Proc));
         assert!(!table.is_inside(26, FsKind::Proc));
         assert_eq!(table.get(25).map(|mount| mount.root.as_str()), Some("/sys"));
+    }
+
+    #[test]
+    fn devices_stand_for_ids() {
+        let table = MountTable::parse_by_device(TEXT);
+        let (root, proc) = (mount_of_device((8, 1)), mount_of_device((0, 21)));
+        let (mount, rest) = table.locate(root, "/proc/stat");
+        assert_eq!((mount.map(|mount| mount.id), rest), (Some(proc), "/stat"));
+        assert!(table.is_inside(mount_of_device((0, 23)), FsKind::Sysfs));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno as OsErrno;
 
@@ -70,13 +71,18 @@ pub struct Stat {
     pub dev: (u32, u32),
     /// Inode number.
     pub ino: u64,
-    /// Mount id as in mountinfo.
+    /// Mount id as in mountinfo; where the kernel does not tell it, [`mount_of_device`].
     pub mount: u64,
     /// All the rest.
     pub raw: libc::statx,
 }
 
 impl Stat {
+    /// Whether the mount id is the kernel's own.
+    pub fn knows_mount(&self) -> bool {
+        self.raw.stx_mask & libc::STATX_MNT_ID != 0
+    }
+
     /// Whether the object is of this S_IF* type.
     pub fn is(&self, kind: u32) -> bool {
         self.mode & libc::S_IFMT == kind
@@ -86,6 +92,17 @@ impl Stat {
 /// STATX_MNT_ID_UNIQUE (Linux 6.8): a mount id that is never used again.
 pub const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
+/// What stands for the mount id of an object where statx(2) does not tell it (gVisor, Linux before 5.8): its device.
+/// Two mounts of one file system then count as one.
+pub fn mount_of_device((major, minor): (u32, u32)) -> u64 {
+    // Real mount ids are small numbers.
+    1 << 63 | u64::from(major) << 32 | u64::from(minor)
+}
+
+/// What keeps statx(2) from mounting anything; 0 once the kernel has refused it. gVisor of 2022 fails with EINVAL on
+/// every path then, and has no automounts to keep from.
+static NO_AUTOMOUNT: AtomicI32 = AtomicI32::new(libc::AT_NO_AUTOMOUNT);
+
 /// statx(2) with the basic fields and the mount id, without automounts and without asking a server.
 ///
 /// `flags` may hold AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH.
@@ -93,19 +110,35 @@ pub const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 /// # Errors
 /// As the man page.
 pub fn stat(at: At<'_>, path: &CStr, flags: i32) -> OsResult<Stat> {
-    // SAFETY: plain old data.
-    let mut buf: libc::statx = unsafe { std::mem::zeroed() };
-    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
-    let flags = flags | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the path is NUL-terminated and the buffer a live, exclusively borrowed statx struct.
-    check(unsafe { libc::statx(raw(at), path.as_ptr(), flags, mask, &mut buf) })?;
+    let no_automount = NO_AUTOMOUNT.load(Ordering::Relaxed);
+    let flags = flags | libc::AT_STATX_DONT_SYNC;
+    let buf = match statx(at, path, flags | no_automount) {
+        Err(OsErrno::EINVAL) if no_automount != 0 => {
+            let buf = statx(at, path, flags)?;
+            NO_AUTOMOUNT.store(0, Ordering::Relaxed);
+            buf
+        }
+        result => result?,
+    };
     Ok(Stat {
         mode: buf.stx_mode.into(),
         dev: (buf.stx_dev_major, buf.stx_dev_minor),
         ino: buf.stx_ino,
-        mount: buf.stx_mnt_id,
+        mount: match buf.stx_mask & libc::STATX_MNT_ID {
+            0 => mount_of_device((buf.stx_dev_major, buf.stx_dev_minor)),
+            _ => buf.stx_mnt_id,
+        },
         raw: buf,
     })
+}
+
+fn statx(at: At<'_>, path: &CStr, flags: i32) -> OsResult<libc::statx> {
+    // SAFETY: plain old data.
+    let mut buf: libc::statx = unsafe { std::mem::zeroed() };
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    // SAFETY: the path is NUL-terminated and the buffer a live, exclusively borrowed statx struct.
+    check(unsafe { libc::statx(raw(at), path.as_ptr(), flags, mask, &mut buf) })?;
+    Ok(buf)
 }
 
 /// statx(2) of an open descriptor.

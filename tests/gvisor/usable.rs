@@ -1,0 +1,94 @@
+//! What works inside gVisor in every kind of sandbox.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::common::gvisor::{Sandbox, Setup};
+use crate::common::{Outcome, Run, text_of};
+use crate::everywhere;
+
+pub fn cases() -> Vec<Trial> {
+    let mut trials = everywhere("policies", policies);
+    trials.extend(everywhere("explain", explain));
+    trials.extend(everywhere("doctor", doctor));
+    trials.extend(everywhere("empty_policy", empty_policy));
+    trials.extend(everywhere("policy_with_rows", policy_with_rows));
+    trials
+}
+
+/// All commands that only look at policies say what they say on Linux.
+fn policies(setup: Setup) {
+    let script = "sysemu --version && sysemu policy list && for file in policies/*.toml; do sysemu policy check ./$file; done";
+    let printed = Sandbox::new(setup).with("policies").shell(script).go();
+    let folder = text_of(crate::common::gvisor::static_binary().parent().expect("it is in a folder"));
+    let bare = Run::shell(&format!("PATH={folder}:$PATH; {script}"))
+        .directory(std::path::Path::new(env!("CARGO_MANIFEST_DIR")))
+        .go();
+    assert_eq!(printed, bare);
+    assert_eq!(printed.status, 0, "{printed:?}");
+}
+
+/// Paths are followed, and known for what they are, though statx(2) tells no mount here, openat2(2) is missing and the
+/// root of procfs has an inode number of its own.
+fn explain(setup: Setup) {
+    let script = "cd /proc/sys/net; for path; do sysemu explain -p linux -p gvisor $path | head -n 1; done";
+    let wanted = "\
+/proc/sys/vm/swappiness: virtual file 0644, as /proc/sys/vm/swappiness
+../kernel/panic: virtual file 0644, as /proc/sys/kernel/panic
+/proc/self/cwd/../kernel/panic: virtual file 0644, as /proc/sys/kernel/panic
+/proc/sys/kernel: passes through as /proc/sys/kernel: a real directory, listed together with the rows below it
+/sys/module/nf_conntrack: virtual directory 0555, as /sys/module/nf_conntrack
+/etc/passwd: passes through as /etc/passwd: no row names it
+/proc/sys/kernel/none: passes through: it does not exist, and no row makes it
+";
+    let paths = wanted.lines().map(|line| line.split_once(": ").expect("path: text").0);
+    let words: Vec<&str> = ["sh", "-c", script, "sh"].into_iter().chain(paths).collect();
+    let printed = Sandbox::new(setup).command(&words).go();
+    assert_eq!(printed, Outcome { stdout: wanted.into(), stderr: String::new(), status: 0 });
+}
+
+fn doctor(setup: Setup) {
+    let outcome = Sandbox::new(setup).command(&["sysemu", "doctor"]).go();
+    assert_eq!(outcome.stderr, "");
+    assert_eq!(outcome.status, 1, "{}", outcome.stdout);
+    let line = |topic: &str| {
+        let lines = outcome.stdout.lines();
+        lines.filter(|line| line.get(5..).is_some_and(|rest| rest.starts_with(topic))).collect::<Vec<_>>()
+    };
+    let [backend] = line("backend")[..] else { panic!("{}", outcome.stdout) };
+    assert!(backend.starts_with("NO  ") && backend.contains("gVisor"), "{backend}");
+
+    let json = Sandbox::new(setup).command(&["sysemu", "doctor", "--format", "json"]).go();
+    assert_eq!(json.status, 1, "{json:?}");
+    let findings: Vec<Value> = serde_json::from_str(&json.stdout).expect("an array");
+    let topics: Vec<&Value> = findings.iter().map(|finding| &finding["topic"]).collect();
+    assert_eq!(topics.len(), outcome.stdout.lines().count(), "{}", outcome.stdout);
+    let backend = findings.iter().find(|finding| finding["topic"] == "backend").expect("it is reported");
+    assert_eq!(backend["state"], "missing");
+}
+
+/// Without a policy the program takes the place of sysemu.
+fn empty_policy(setup: Setup) {
+    for (script, status) in
+        [("cat; echo out; echo err >&2; exit 7", 7), ("cat; echo out; echo err >&2; kill -TERM $$", 143)]
+    {
+        let words = ["sysemu", "--no-auto", "--", "sh", "-c", script];
+        let outcome = Sandbox::new(setup).input("in\n").command(&words).go();
+        assert_eq!(outcome, Outcome { stdout: "in\nout\n".into(), stderr: "err\n".into(), status });
+    }
+    let words = ["sysemu", "--no-auto", "--", "/no/such/program"];
+    assert_eq!(Sandbox::new(setup).command(&words).go().status, 127);
+}
+
+/// What has something to say needs a backend, and there is none here yet: nothing runs, and it is said why.
+fn policy_with_rows(setup: Setup) {
+    let bench = Sandbox::new(setup).command(&["sysemu", "bench"]).go();
+    assert_eq!((bench.status, bench.stdout.as_str()), (125, ""), "{bench:?}");
+    assert!(bench.stderr.contains("no seccomp user notification here"), "{}", bench.stderr);
+
+    let words = ["sysemu", "--set", "vm.swappiness=1", "--", "sh", "-c", "echo it runs"];
+    let outcome = Sandbox::new(setup).command(&words).go();
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("seccomp user notification is not to be had here"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("sysemu doctor"), "{}", outcome.stderr);
+}
