@@ -217,6 +217,10 @@ fn run(setting: &Setting, job: &Job, mode: &Mode) -> Result<Outcome, String> {
     match (mode, &setting.sysemu) {
         (Mode::Under(args), Some(sysemu)) => {
             words.push(sysemu.into());
+            // The same cases for the other backend: `SYSEMU_BACKEND=ptrace cargo test --test programs`.
+            if let Some(backend) = std::env::var_os("SYSEMU_BACKEND") {
+                words.extend(["--backend".into(), backend]);
+            }
             words.extend(args.iter().map(OsString::from));
             words.push("--".into());
         }
