@@ -6,7 +6,7 @@ use nix::errno::Errno as OsErrno;
 
 use super::carrier::memfd;
 use super::sys::mount::{Access, detached_fuse};
-use super::sys::{file, process, seccomp};
+use super::sys::{file, process, ptrace, seccomp};
 
 /// How good the news is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +76,26 @@ pub fn has_notify() -> bool {
 
 fn backend() -> Vec<Finding> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let traced = ptrace::try_seize();
     if !has_notify() {
-        let why = "the kernel refuses SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0, not in gVisor): programs cannot be run \
-                   under a policy here";
-        return vec![finding("backend", State::Missing, format!("no notify backend: {why}"))];
+        let why = "the kernel refuses SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0, not in gVisor)";
+        return vec![match traced {
+            Ok(()) => finding(
+                "backend",
+                State::Limited,
+                format!(
+                    "ptrace: {why}; ptrace(2) with a narrow filter takes its place: a trapped call costs several \
+                     times as much, the program cannot be traced by others (strace, gdb)"
+                ),
+            ),
+            Err(errno) => finding(
+                "backend",
+                State::Missing,
+                format!(
+                    "none: {why}, and tracing a child fails: {errno}: programs cannot be run under a policy here"
+                ),
+            ),
+        }];
     }
     let mut findings = vec![match already_filtered() {
         true => finding(
@@ -88,12 +104,12 @@ fn backend() -> Vec<Finding> {
             "notify: seccomp user notification; this process is under a filter already: if that one has a listener, \
              running programs fails with EBUSY",
         ),
-        false => finding(
-            "backend",
-            State::Good,
-            "notify: seccomp user notification, the only backend of this version",
-        ),
+        false => finding("backend", State::Good, "notify: seccomp user notification"),
     }];
+    findings.push(match traced {
+        Ok(()) => finding("ptrace", State::Good, "ptrace(2) works too: --backend ptrace"),
+        Err(errno) => finding("ptrace", State::Limited, format!("--backend ptrace cannot work: {errno}")),
+    });
     findings.push(if seccomp::supports_flags(listener | seccomp::WAIT_KILLABLE_RECV) {
         finding("signals", State::Good, "a received call completes in spite of signals (WAIT_KILLABLE_RECV)")
     } else {

@@ -203,12 +203,15 @@ impl Views {
         Ok(*task.uts.get_or_init(|| uts) == self.own_uts)
     }
 
-    /// The task's personality(2) as of now.
+    /// The task's personality(2) as of now; 0 where the kernel has no file for it (gVisor).
     ///
     /// # Errors
-    /// As [`Views::open_of`].
+    /// As [`Views::open_of`], but for ENOENT.
     pub fn personality(&self, tid: u32) -> OsResult<i32> {
-        let text = self.read_of(tid, "personality")?;
+        let text = match self.read_of(tid, "personality") {
+            Err(OsErrno::ENOENT) => return Ok(0),
+            text => text?,
+        };
         Ok(u32::from_str_radix(text.trim(), 16).unwrap_or(0).cast_signed())
     }
 

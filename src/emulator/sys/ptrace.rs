@@ -5,6 +5,7 @@
 
 use nix::errno::Errno as OsErrno;
 
+use super::spawn::{self, Side};
 use super::{OsResult, check};
 
 /// General registers of x86_64, which hold those of i386 programs as well.
@@ -63,6 +64,25 @@ pub fn wait(pid: i32, options: i32) -> OsResult<Option<(i32, Stop)>> {
     // SAFETY: the status is a live int.
     let pid = check(unsafe { libc::waitpid(pid, &raw mut status, options | libc::__WALL) })?;
     Ok((pid != 0).then(|| (pid, Stop::of(status))))
+}
+
+/// Whether this process may trace a child, found by doing it.
+///
+/// Call it while the process has a single thread.
+///
+/// # Errors
+/// EPERM: not allowed (Yama, a seccomp filter, a tracer of this process that has the child too).
+pub fn try_seize() -> OsResult<()> {
+    let child = match spawn::fork()? {
+        Side::Child => loop {
+            nix::unistd::pause();
+        },
+        Side::Parent(child) => child,
+    };
+    let seized = seize(child);
+    let _ = super::wait::kill(child, libc::SIGKILL);
+    let _ = super::wait::wait_for(child);
+    seized
 }
 
 fn request(request: libc::c_uint, pid: i32, addr: usize, data: usize) -> OsResult<()> {
