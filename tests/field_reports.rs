@@ -162,16 +162,22 @@ fn b17_the_release_is_the_same_in_all_places() {
 
 #[test]
 fn b19_without_a_listener_nothing_runs_bare() {
-    // An outer supervisor holds the only listener that the kernel allows.
-    let inner = [sysemu_program(), "--set", "vm.swappiness=1", "--", "echo", "ran"];
-    let outcome = Run::new(&inner).under(&["--set", "vm.swappiness=2"]).go();
-    assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""));
-    assert!(outcome.stderr.contains("already listens"), "{}", outcome.stderr);
+    // An outer supervisor holds the only listener that the kernel allows, or is the only tracer that it allows.
+    for (backend, refusal) in [("notify", "already listens"), ("ptrace", "cannot trace the program")] {
+        let backend = ["--backend", backend];
+        let inner =
+            [&[sysemu_program()], &backend[..], &["--set", "vm.swappiness=1", "--", "echo", "ran"]].concat();
+        let mut words = vec![sysemu_program(), "--no-auto"];
+        words.extend(backend.into_iter().chain(["--set", "vm.swappiness=2", "--"]).chain(inner));
+        let outcome = Run::new(&words).go();
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(refusal), "{}", outcome.stderr);
+    }
     let mut words = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=seccomp:error=EPERM"];
     words.extend([sysemu_program(), "--set", "vm.swappiness=1", "--", "echo", "ran"]);
     let outcome = Run::new(&words).go();
     assert_eq!((outcome.status, outcome.stdout.as_str()), (125, ""), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("user notification is not to be had here"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("sysemu doctor"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -120,6 +120,11 @@ pub fn sysemu_program() -> &'static str {
     env!("CARGO_BIN_EXE_sysemu")
 }
 
+/// Whether the tests run for the other backend: `SYSEMU_BACKEND=ptrace cargo test`.
+pub fn is_ptrace() -> bool {
+    std::env::var_os("SYSEMU_BACKEND").is_some_and(|backend| backend == "ptrace")
+}
+
 /// Whether the long forms of tests were asked for with `SYSEMU_LONG=1`.
 pub fn is_long() -> bool {
     std::env::var_os("SYSEMU_LONG").is_some_and(|value| value == "1")
@@ -211,9 +216,8 @@ impl Run {
     pub fn under(&self, options: &[&str]) -> Self {
         let mut run = self.clone();
         let mut words = vec![sysemu_program().to_owned(), "--no-auto".to_owned()];
-        // The same tests for the other backend: `SYSEMU_BACKEND=ptrace cargo test`.
-        if let Ok(backend) = std::env::var("SYSEMU_BACKEND") {
-            words.extend(["--backend".to_owned(), backend]);
+        if is_ptrace() {
+            words.extend(["--backend", "ptrace"].map(str::to_owned));
         }
         words.extend(options.iter().map(|word| (*word).to_owned()));
         words.push("--".to_owned());

@@ -4,11 +4,12 @@
 //! One thread does everything, because a tracee obeys only the thread that seized it. What waitpid(2) reports in
 //! it is all there is to know about the tree, so it also tells what became of the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno as OsErrno;
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::emulator::abi::ABIS;
@@ -117,8 +118,12 @@ impl PtraceServer {
 /// Seizes the child at the other end; `None` when there is none any more.
 fn seize(socket: &OwnedFd) -> OsResult<Option<i32>> {
     let Some(pid) = spawn::await_tracee(socket.as_fd())? else { return Ok(None) };
-    ptrace::seize(pid)?;
-    spawn::release_tracee(socket.as_fd())?;
+    let seized = ptrace::seize(pid).and_then(|()| spawn::release_tracee(socket.as_fd()));
+    if let Err(errno) = seized {
+        // The child waits at the other end, which others hold open too.
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+        return Err(errno);
+    }
     Ok(Some(pid))
 }
 
