@@ -8,6 +8,10 @@ CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
 BINARY = target/release/sysemu
 
+# What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
+BOTH_BACKENDS = --test resolution --test read_semantics --test layouts --test hostile --test field_reports \
+    --test programs
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
@@ -30,6 +34,7 @@ check: setup ## formatting, lints, documentation
 test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
 	@$(CARGO) test --workspace --no-fail-fast
+	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast $(BOTH_BACKENDS)
 
 demo: setup ## before and after, on real programs
 	@$(CARGO) build --release --bins --quiet

@@ -34,6 +34,9 @@ pub struct Same {
     /// Only with `SYSEMU_LONG=1`.
     #[serde(default)]
     pub long: bool,
+    /// It traces, which a program that is traced itself cannot: left out with the ptrace backend.
+    #[serde(default)]
+    pub traces: bool,
     /// Seconds after which the run counts as hung.
     #[serde(default = "sixty")]
     pub timeout: u64,

@@ -8,7 +8,7 @@
 //!   which proves that the case can fail.
 //!
 //! Environment: `SYSEMU` names the binary (the one cargo built by default; `none` runs each case bare twice, which
-//! finds a case whose own output wobbles), `SYSEMU_LONG=1` adds the long cases, `SYSEMU_KEEP=1` keeps the folders.
+//! finds a case whose own output wobbles), `SYSEMU_BACKEND=ptrace` chooses the other backend, `SYSEMU_LONG=1` adds the long cases, `SYSEMU_KEEP=1` keeps the folders.
 
 mod case;
 mod run;
@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
-    for case in table.same.into_iter().filter(|case| long || !case.long) {
+    let ptrace = std::env::var_os("SYSEMU_BACKEND").is_some_and(|value| value == "ptrace");
+    let fits = |case: &case::Same| (long || !case.long) && !(ptrace && case.traces);
+    for case in table.same.into_iter().filter(fits) {
         let setting = setting.clone();
         trials.push(Trial::test(format!("same::{}", case.name), move || Ok(run::same(&setting, &case)?)));
     }
