@@ -9,7 +9,7 @@ CARGO = . scripts/cargo-path && cargo
 BINARY = target/release/sysemu
 
 # What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
-BOTH_BACKENDS = --test resolution --test read_semantics --test layouts --test hostile --test field_reports \
+BOTH_BACKENDS = --test resolution --test read_semantics --test hostile --test field_reports \
     --test programs
 
 help: ## this list

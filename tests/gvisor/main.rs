@@ -8,8 +8,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[path = "../programs/case.rs"]
+#[allow(dead_code, reason = "shared with the runner of the programs on bare Linux")]
+mod case;
 mod facts;
 mod harness;
+mod programs;
 mod start;
 mod usable;
 
@@ -46,6 +50,6 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A sandbox spends much of its time waiting for its own parts.
     arguments.test_threads.get_or_insert(4);
-    let trials = [start::cases(), harness::cases(), facts::cases(), usable::cases()];
+    let trials = [start::cases(), harness::cases(), facts::cases(), usable::cases(), programs::cases()];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

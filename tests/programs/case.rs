@@ -15,7 +15,7 @@ pub struct Table {
 }
 
 /// A script whose output does not depend on sysemu.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Same {
     /// Unique name.

@@ -1,5 +1,5 @@
 //! Looking at the file system with somebody else's rights: setfsuid(2), setfsgid(2), setgroups(2) for the
-//! calling thread only.
+//! calling thread only, or what takes their place where they are missing.
 
 use super::{OsResult, check, count};
 
@@ -34,6 +34,22 @@ fn set_fs_ids(uid: u32, gid: u32) -> bool {
     now == i64::from(uid)
 }
 
+/// The same by the effective ids, for kernels without setfsuid(2) (gVisor). Back to root it has to be the user first,
+/// away from it the group, because only root may change both.
+fn set_effective_ids(uid: u32, gid: u32) -> OsResult<()> {
+    let keep = u32::MAX;
+    let set = |call: libc::c_long, id: u32| {
+        // SAFETY: no memory is passed; the raw call affects this thread only.
+        check(unsafe { libc::syscall(call, keep, id, keep) }).map(drop)
+    };
+    if uid == 0 {
+        set(libc::SYS_setresuid, uid)?;
+        return set(libc::SYS_setresgid, gid);
+    }
+    set(libc::SYS_setresgid, gid)?;
+    set(libc::SYS_setresuid, uid)
+}
+
 /// Runs `look` with the file system identity `who` on the calling thread, then restores `own`.
 ///
 /// Leaving uid 0 also clears the file system capabilities (CAP_DAC_OVERRIDE and so on) from the thread's
@@ -43,9 +59,43 @@ fn set_fs_ids(uid: u32, gid: u32) -> bool {
 /// EPERM: this process may not take other identities.
 pub fn with_identity<T>(own: &FsIdentity, who: &FsIdentity, look: impl FnOnce() -> T) -> OsResult<T> {
     set_groups(&who.groups)?;
-    let taken = set_fs_ids(who.uid, who.gid);
-    let result = taken.then(look);
-    set_fs_ids(own.uid, own.gid);
+    let result = if set_fs_ids(who.uid, who.gid) {
+        let result = look();
+        set_fs_ids(own.uid, own.gid);
+        Ok(result)
+    } else {
+        set_fs_ids(own.uid, own.gid);
+        let result = set_effective_ids(who.uid, who.gid).map(|()| look());
+        set_effective_ids(own.uid, own.gid)?;
+        result
+    };
     set_groups(&own.groups)?;
-    result.ok_or(nix::errno::Errno::EPERM)
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effective_ids_are_taken_and_given_back() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let shut = std::env::temp_dir().join(format!("sysemu-shut-{}", std::process::id()));
+        std::fs::write(&shut, "x").expect("written");
+        std::fs::set_permissions(&shut, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its own");
+        let open = || std::fs::File::open(&shut).map_err(|error| error.kind());
+        // In a thread of its own, since what is changed is the thread's.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                set_effective_ids(65534, 65534).expect("root may");
+                assert_eq!(open().err(), Some(std::io::ErrorKind::PermissionDenied));
+                set_effective_ids(0, 0).expect("it still is root");
+                assert!(open().is_ok());
+            });
+        });
+        std::fs::remove_file(&shut).expect("written above");
+    }
 }

@@ -46,6 +46,7 @@ impl Gadgets {
 pub struct Session<'t> {
     gadgets: &'t Gadgets,
     tid: i32,
+    process: u32,
     mode: Mode,
     /// What the trapped call was made with.
     saved: Registers,
@@ -64,7 +65,7 @@ impl<'t> Session<'t> {
         let mask = ptrace::signal_mask(tid)?;
         ptrace::set_signal_mask(tid, ALL_BUT_TRAP)?;
         let mode = Mode::of(&saved);
-        let mut session = Session { gadgets, tid, mode, saved, mask, gadget: 0, deferred: 0 };
+        let mut session = Session { gadgets, tid, process, mode, saved, mask, gadget: 0, deferred: 0 };
         let known = gadgets.by_process.borrow().get(&process).copied();
         match known {
             Some(gadget) => session.gadget = gadget,
@@ -151,8 +152,7 @@ impl<'t> Session<'t> {
         loop {
             match self.wait()? {
                 Stop::Signal(libc::SIGTRAP) => break,
-                // It was there, and is not any more.
-                Stop::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => return Err(OsErrno::EFAULT),
+                Stop::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => return self.lost(),
                 Stop::Signal(signal) => {
                     self.deferred = signal;
                     ptrace::resume(self.tid, 0)?;
@@ -163,12 +163,18 @@ impl<'t> Session<'t> {
         }
         let registers = ptrace::registers(self.tid)?;
         if registers.rip != self.gadget + GADGET_LEN {
-            return Err(OsErrno::EFAULT);
+            return self.lost();
         }
         match registers::result_of(&registers, self.mode) {
             error @ -4095..0 => Err(OsErrno::from_raw(-error as i32)),
             result => Ok(result),
         }
+    }
+
+    /// The program unmapped the gadget. This call fails; the next one makes another.
+    fn lost<T>(&self) -> OsResult<T> {
+        self.gadgets.by_process.borrow_mut().remove(&self.process);
+        Err(OsErrno::EFAULT)
     }
 
     fn wait(&self) -> OsResult<Stop> {
