@@ -66,6 +66,19 @@ pub fn wait(pid: i32, options: i32) -> OsResult<Option<(i32, Stop)>> {
     Ok((pid != 0).then(|| (pid, Stop::of(status))))
 }
 
+/// Waits until something is to be heard of a tracee, and leaves it to be heard. Whether it is the tracee's end.
+///
+/// # Errors
+/// ECHILD: there is no such tracee. EINTR.
+pub fn is_end_next(pid: i32) -> OsResult<bool> {
+    // SAFETY: plain old data.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the struct is live.
+    check(unsafe { libc::waitid(libc::P_PID, pid.cast_unsigned(), &raw mut info, options) })?;
+    Ok([libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code))
+}
+
 /// Whether this process may trace a child, found by doing it.
 ///
 /// Call it while the process has a single thread.

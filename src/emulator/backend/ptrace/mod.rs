@@ -143,6 +143,9 @@ impl Tracer {
             Children::Tracees => libc::__WNOTHREAD,
             Children::All => 0,
         };
+        if !self.await_program() {
+            return;
+        }
         let mut stops = Vec::new();
         loop {
             // All that have stopped are served before any is asked for again: waitpid(2) has favourites, and a
@@ -167,6 +170,24 @@ impl Tracer {
         }
         self.say(Event::TreeEnded);
         self.say_last();
+    }
+
+    /// Serves the child until it executes the program; `false` when it ended before. Its end is then left to whoever
+    /// started it: std::process reaps a child that could not execute.
+    fn await_program(&mut self) -> bool {
+        loop {
+            match ptrace::is_end_next(self.program) {
+                Ok(false) => {}
+                Err(OsErrno::EINTR) => continue,
+                Ok(true) | Err(_) => return false,
+            }
+            if let Ok(Some((tid, stop))) = ptrace::wait(self.program, 0) {
+                self.handle(tid, stop);
+                if stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
+                    return true;
+                }
+            }
+        }
     }
 
     fn say(&self, event: Event) {
