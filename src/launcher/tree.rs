@@ -1,5 +1,7 @@
 //! Ending a process tree whose processes are all descendants of this one.
 
+use std::time::Duration;
+
 use nix::errno::Errno as OsErrno;
 
 use crate::emulator::sys::wait;
@@ -11,11 +13,12 @@ pub(super) fn kill_all() {
         for child in children() {
             let _ = wait::kill(child, libc::SIGKILL);
         }
-        match wait::wait(wait::ANY, libc::__WALL) {
-            Ok(_) | Err(OsErrno::EINTR) => {}
+        match wait::wait(wait::ANY, libc::__WALL | libc::WNOHANG) {
+            Ok(Some(_)) | Err(OsErrno::EINTR) => {}
+            // Not without end: a tracer in another thread hears of ends too, and then new orphans are here to be killed.
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
             Err(_) => return,
         }
-        while let Ok(Some(_)) = wait::wait(wait::ANY, libc::__WALL | libc::WNOHANG) {}
     }
 }
 
