@@ -83,6 +83,11 @@ fn normalised(text: &str, script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn shows(sandbox: Sandbox, wanted: &str) {
+    let outcome = sandbox.go();
+    assert_eq!((outcome.stdout.as_str(), outcome.status), (wanted, 0), "{}", outcome.stderr);
+}
+
 /// Under the policy `gvisor` and a machine of four CPUs and 3 GiB, what programs print.
 fn machine(setup: Setup) {
     let script = "sysctl -a 2>&1 >/dev/null | head -n 3; sysctl -a 2>/dev/null | wc -l | sed 's/^[4-9][0-9][0-9]$/many/'
@@ -108,9 +113,7 @@ top -bn1 | head -n 1 | cut -c 1-3; busybox ls /proc/sys/kernel | grep -cx osrele
         "-c",
         script,
     ];
-    let sandbox = Sandbox::new(setup).with("fixtures/policies/machine.toml").command(&words);
-    let outcome = sandbox.limit(120).go();
-    assert_eq!((outcome.stdout.as_str(), outcome.status), (wanted, 0), "{}", outcome.stderr);
+    shows(Sandbox::new(setup).with("fixtures/policies/machine.toml").command(&words).limit(120), wanted);
 }
 
 fn redis_without_warnings(setup: Setup) {
@@ -148,6 +151,5 @@ test -d /sys/module/$m && echo $m; done; cut -d' ' -f 1-3 /proc/version; uname -
         "-c",
         script,
     ];
-    let outcome = Sandbox::new(setup).command(&words).limit(60).go();
-    assert_eq!((outcome.stdout.as_str(), outcome.status), (wanted, 0), "{}", outcome.stderr);
+    shows(Sandbox::new(setup).command(&words).limit(60), wanted);
 }
