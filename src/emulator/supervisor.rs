@@ -149,7 +149,12 @@ impl Supervisor {
         Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, backend })
     }
 
-    /// Name of the backend.
+    /// Whether the backend lives on ptrace(2).
+    pub fn traces(&self) -> bool {
+        self.backend == Backend::Ptrace
+    }
+
+    /// Name of the backend, for logs.
     pub fn backend(&self) -> &'static str {
         self.backend.name()
     }

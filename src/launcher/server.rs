@@ -34,10 +34,7 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
             super::keeper::release_standard_descriptors();
             super::keeper::leave_directory();
             raise_descriptor_limit();
-            let tracing = match server.supervisor.backend() {
-                "ptrace" => Tracing::Needed,
-                _ => Tracing::Never,
-            };
+            let tracing = if server.supervisor.traces() { Tracing::Needed } else { Tracing::Never };
             if let Err(error) = confine::confine_process(tracing) {
                 tracing::warn!("cannot confine the supervisor: {error}");
             }
