@@ -73,7 +73,8 @@ pub fn wait(pid: i32, options: i32) -> OsResult<Option<(i32, Stop)>> {
 pub fn is_end_next(pid: i32) -> OsResult<bool> {
     // SAFETY: plain old data.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::__WALL;
+    // Without __WALL, which waitid(2) refuses in gVisor: the child of a fork(2) needs none.
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
     // SAFETY: the struct is live.
     check(unsafe { libc::waitid(libc::P_PID, pid.cast_unsigned(), &raw mut info, options) })?;
     Ok([libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code))

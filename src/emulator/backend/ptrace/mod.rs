@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::emulator::abi::ABIS;
 use crate::emulator::engine::Engine;
+use crate::emulator::probe;
 use crate::emulator::reply::Reply;
 use crate::emulator::sys::ptrace::{self, Stop};
 use crate::emulator::sys::seccomp::Notification;
@@ -143,7 +144,8 @@ impl Tracer {
             Children::Tracees => libc::__WNOTHREAD,
             Children::All => 0,
         };
-        if !self.await_program() {
+        // In gVisor waitid(2) does not tell the stops of tracees: there a child that cannot execute may be reaped here.
+        if probe::has_notify() && !self.await_program() {
             return;
         }
         let mut stops = Vec::new();
@@ -179,7 +181,9 @@ impl Tracer {
             match ptrace::is_end_next(self.program) {
                 Ok(false) => {}
                 Err(OsErrno::EINTR) => continue,
-                Ok(true) | Err(_) => return false,
+                Ok(true) | Err(OsErrno::ECHILD) => return false,
+                // No waitid(2) of this kind (gVisor): then a child that cannot execute may be reaped here.
+                Err(_) => return true,
             }
             if let Ok(Some((tid, stop))) = ptrace::wait(self.program, 0) {
                 self.handle(tid, stop);
