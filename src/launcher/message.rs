@@ -73,7 +73,12 @@ impl Message {
     /// Receives a message without waiting. `Ok(None)`: the other side is gone.
     pub fn receive(socket: &impl AsFd) -> Result<Option<Self>, OsErrno> {
         let mut bytes = [0u8; Message::SIZE];
-        let len = recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
+        let mut once = || recv(socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT);
+        let len = match once() {
+            // The other side left without reading what was sent to it. What it had said before comes after this.
+            Err(OsErrno::ECONNRESET) => once()?,
+            result => result?,
+        };
         Ok(Message::from_bytes(&bytes[..len]))
     }
 }
@@ -97,5 +102,17 @@ mod tests {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([99, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn last_words_are_heard_though_the_other_side_did_not_listen() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        let (front, server) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("socketpair");
+        Message::Resume.send(&front);
+        Message::Exited(3).send(&server);
+        drop(server);
+        assert_eq!(Message::receive(&front), Ok(Some(Message::Exited(3))));
+        assert_eq!(Message::receive(&front), Ok(None));
     }
 }
