@@ -74,12 +74,23 @@ pub fn has_notify() -> bool {
     seccomp::supports_flags(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
 }
 
+/// Whether the kernel lets this process install filters at all. A sandbox may refuse seccomp(2).
+pub fn has_filters() -> bool {
+    seccomp::supports_flags(0)
+}
+
 fn backend() -> Vec<Finding> {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let traced = ptrace::try_seize();
     if !has_notify() {
         let why = "the kernel refuses SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0, not in gVisor)";
         return vec![match traced {
+            Ok(()) if !has_filters() => finding(
+                "backend",
+                State::Limited,
+                "ptrace: seccomp(2) is refused; ptrace(2) takes its place and stops every system call of programs twice: \
+                 they run, at a multiple of the cost, and cannot be traced by others (strace, gdb)",
+            ),
             Ok(()) => finding(
                 "backend",
                 State::Limited,

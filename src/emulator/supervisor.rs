@@ -13,10 +13,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::backend::BackendChoice;
 use super::backend::notify::{NotifyOptions, NotifyServer};
-use super::backend::ptrace::{self, Children, Event, PtraceServer};
+use super::backend::ptrace::{self, Children, Event, PtraceServer, Stops};
 use super::context::{Emulator, EmulatorError};
 use super::engine::Engine;
 use super::filter::{self, FilterError, TrapAction};
+use super::probe;
 use super::sys::process;
 use super::sys::seccomp::{Instruction, Listener};
 use super::sys::spawn::{self, ChildSetup, Stage, Trap};
@@ -104,13 +105,14 @@ pub struct Supervisor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backend {
     Notify(NotifyOptions),
-    Ptrace,
+    Ptrace(Stops),
 }
 
 impl Backend {
     fn choose(choice: BackendChoice, notify: NotifyOptions) -> Self {
         match choice.resolved() {
-            BackendChoice::Ptrace => Backend::Ptrace,
+            BackendChoice::Ptrace if probe::has_filters() => Backend::Ptrace(Stops::Selected),
+            BackendChoice::Ptrace => Backend::Ptrace(Stops::All),
             BackendChoice::Auto | BackendChoice::Notify => Backend::Notify(notify),
         }
     }
@@ -118,7 +120,8 @@ impl Backend {
     fn name(self) -> &'static str {
         match self {
             Backend::Notify(_) => "notify",
-            Backend::Ptrace => "ptrace",
+            Backend::Ptrace(Stops::Selected) => "ptrace",
+            Backend::Ptrace(Stops::All) => "ptrace, stopping at every system call",
         }
     }
 }
@@ -137,13 +140,13 @@ impl Supervisor {
     ) -> Result<Self, FilterError> {
         let backend = Backend::choose(backend, notify);
         let mut table = SyscallTable::new(rows.clone(), policy);
-        if backend == Backend::Ptrace && !table.is_empty() {
+        if matches!(backend, Backend::Ptrace(_)) && !table.is_empty() {
             let rows = rows.into_iter().chain(ptrace::rows()).collect();
             table = SyscallTable::new(rows, policy);
         }
         let action = match backend {
             Backend::Notify(_) => TrapAction::Notify,
-            Backend::Ptrace => TrapAction::Trace,
+            Backend::Ptrace(_) => TrapAction::Trace,
         };
         let program = filter::build(&table, action)?;
         Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, backend })
@@ -151,7 +154,7 @@ impl Supervisor {
 
     /// Whether the backend lives on ptrace(2).
     pub fn traces(&self) -> bool {
-        self.backend == Backend::Ptrace
+        matches!(self.backend, Backend::Ptrace(_))
     }
 
     /// Name of the backend, for logs.
@@ -179,7 +182,8 @@ impl Supervisor {
                 .map_err(|errno| SpawnError::Own("make a socket pair", errno.into()))?;
         let trap = match self.backend {
             Backend::Notify(_) => Trap::Listener,
-            Backend::Ptrace => Trap::Tracer,
+            Backend::Ptrace(Stops::Selected) => Trap::Tracer,
+            Backend::Ptrace(Stops::All) => Trap::TracerOfAll,
         };
         spawn::prepare(
             &mut command,
@@ -209,16 +213,27 @@ impl Supervisor {
                     Err(source) => Err(give_up(child, "start a receiver", source)),
                 }
             }
-            Backend::Ptrace => {
+            Backend::Ptrace(stops) => {
                 let own = |what| move |error| SpawnError::Own(what, error);
                 let socket = ours.try_clone().map_err(own("duplicate a descriptor"))?;
-                let (server, events) = PtraceServer::start(self.engine.clone(), socket, options.children)
-                    .map_err(own("start the tracer"))?;
+                let (server, events) =
+                    PtraceServer::start(self.engine.clone(), socket, stops, options.children)
+                        .map_err(own("start the tracer"))?;
                 let started = start(&mut command, theirs, &ours);
                 if let (Err(_), Some(errno)) = (&started, server.refusal()) {
                     return Err(SpawnError::Trace(errno));
                 }
                 let (child, _) = started?;
+                if !server.has_program() {
+                    // Killed before it was seized: an ordinary child.
+                    return Ok(Supervised { child, server: Server::Nobody });
+                }
+                if stops == Stops::All {
+                    tracing::warn!(
+                        "no seccomp filter can be installed here, so all system calls of the program stop twice, at tens of \
+                         times their cost"
+                    );
+                }
                 Ok(Supervised { child, server: Server::Ptrace { server, events: Some(events) } })
             }
         }

@@ -45,6 +45,13 @@ pub struct ArgTest {
     pub value: u32,
 }
 
+impl ArgTest {
+    /// Whether it holds for these arguments.
+    pub fn holds(&self, args: [u64; 6]) -> bool {
+        args.get(self.arg as usize).is_some_and(|arg| *arg as u32 & self.mask == self.value)
+    }
+}
+
 /// One system call.
 #[derive(Clone)]
 pub struct Syscall {
@@ -105,6 +112,14 @@ impl SyscallTable {
     /// All active rows.
     pub fn rows(&self) -> impl Iterator<Item = &(Syscall, Activation)> {
         self.rows.iter()
+    }
+
+    /// What becomes of a call: the filter's decision, for where there is no filter.
+    pub fn activation(&self, abi: &Abi, nr: u32, args: [u64; 6]) -> Activation {
+        let Some(index) = self.by_number.get(&(abi.name, nr)) else { return Activation::Off };
+        let (row, activation) = &self.rows[*index];
+        let is_selected = row.only_if.is_empty() || row.only_if.iter().any(|test| test.holds(args));
+        if is_selected { *activation } else { Activation::Off }
     }
 
     /// The row for a trapped call, and its position in [`SyscallTable::rows`].

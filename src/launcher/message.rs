@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn last_words_are_heard_though_the_other_side_did_not_listen() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-        let (front, server) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("socketpair");
+        let (front, server) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty())
+            .expect("socketpair");
         Message::Resume.send(&front);
         Message::Exited(3).send(&server);
         drop(server);

@@ -15,6 +15,7 @@ use super::message::Message;
 use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
 use crate::emulator::backend::ptrace::{Children, Event};
 use crate::emulator::confine::{self, Tracing};
+use crate::emulator::probe;
 use crate::emulator::stats::{Stats, Verdict};
 use crate::emulator::sys::wait::{self, Change};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
@@ -35,7 +36,9 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
             super::keeper::leave_directory();
             raise_descriptor_limit();
             let tracing = if server.supervisor.traces() { Tracing::Needed } else { Tracing::Never };
-            if let Err(error) = confine::confine_process(tracing) {
+            if probe::has_filters()
+                && let Err(error) = confine::confine_process(tracing)
+            {
                 tracing::warn!("cannot confine the supervisor: {error}");
             }
             server.control = Some(control);

@@ -66,20 +66,6 @@ pub fn wait(pid: i32, options: i32) -> OsResult<Option<(i32, Stop)>> {
     Ok((pid != 0).then(|| (pid, Stop::of(status))))
 }
 
-/// Waits until something is to be heard of a tracee, and leaves it to be heard. Whether it is the tracee's end.
-///
-/// # Errors
-/// ECHILD: there is no such tracee. EINTR.
-pub fn is_end_next(pid: i32) -> OsResult<bool> {
-    // SAFETY: plain old data.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // Without __WALL, which waitid(2) refuses in gVisor: the child of a fork(2) needs none.
-    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
-    // SAFETY: the struct is live.
-    check(unsafe { libc::waitid(libc::P_PID, pid.cast_unsigned(), &raw mut info, options) })?;
-    Ok([libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code))
-}
-
 /// Whether this process may trace a child, found by doing it.
 ///
 /// Call it while the process has a single thread.
@@ -104,19 +90,45 @@ fn request(request: libc::c_uint, pid: i32, addr: usize, data: usize) -> OsResul
     check(unsafe { libc::ptrace(request, pid, addr, data) }).map(drop)
 }
 
-/// PTRACE_SEIZE with everything that a backend wants to hear of; the tracee dies with the tracer.
+/// What a backend wants to hear of; the tracee dies with the tracer.
+const OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_EXITKILL;
+
+/// PTRACE_SEIZE of a process that is about to execute a program. Until [`set_executed`] its exit is an event too.
 ///
 /// # Errors
 /// EPERM: it is traced already, or tracing is not allowed (Yama, capabilities). ESRCH.
 pub fn seize(pid: i32) -> OsResult<()> {
-    let options = libc::PTRACE_O_TRACESYSGOOD
-        | libc::PTRACE_O_TRACEFORK
-        | libc::PTRACE_O_TRACEVFORK
-        | libc::PTRACE_O_TRACECLONE
-        | libc::PTRACE_O_TRACEEXEC
-        | libc::PTRACE_O_TRACESECCOMP
-        | libc::PTRACE_O_EXITKILL;
-    request(libc::PTRACE_SEIZE, pid, 0, options as usize)
+    request(libc::PTRACE_SEIZE, pid, 0, (OPTIONS | libc::PTRACE_O_TRACEEXIT) as usize)
+}
+
+/// Does without the event of a stopped tracee's exit from now on.
+///
+/// # Errors
+/// As [`resume`].
+pub fn set_executed(pid: i32) -> OsResult<()> {
+    request(libc::PTRACE_SETOPTIONS, pid, 0, OPTIONS as usize)
+}
+
+/// Stops a tracee with [`Stop::Trap`], or with [`Stop::Group`] if its process is stopped.
+///
+/// # Errors
+/// ESRCH: it was killed meanwhile.
+pub fn interrupt(pid: i32) -> OsResult<()> {
+    request(libc::PTRACE_INTERRUPT, pid, 0, 0)
+}
+
+/// Lets go of a stopped tracee.
+///
+/// # Errors
+/// As [`resume`].
+pub fn detach(pid: i32) -> OsResult<()> {
+    request(libc::PTRACE_DETACH, pid, 0, 0)
 }
 
 /// Lets a tracee run, with a signal (0 for none).
@@ -127,12 +139,12 @@ pub fn resume(pid: i32, signal: i32) -> OsResult<()> {
     request(libc::PTRACE_CONT, pid, 0, signal as usize)
 }
 
-/// Lets a tracee run to its next system call stop.
+/// Lets a tracee run to its next system call stop, with a signal (0 for none).
 ///
 /// # Errors
 /// As [`resume`].
-pub fn resume_to_syscall(pid: i32) -> OsResult<()> {
-    request(libc::PTRACE_SYSCALL, pid, 0, 0)
+pub fn resume_to_syscall(pid: i32, signal: i32) -> OsResult<()> {
+    request(libc::PTRACE_SYSCALL, pid, 0, signal as usize)
 }
 
 /// Leaves a tracee of a stopped process stopped.
@@ -143,7 +155,7 @@ pub fn listen(pid: i32) -> OsResult<()> {
     request(libc::PTRACE_LISTEN, pid, 0, 0)
 }
 
-/// What PTRACE_GETEVENTMSG says: for a seccomp event the filter's data.
+/// What PTRACE_GETEVENTMSG says: for a seccomp event the filter's data, for an exit the wait status.
 ///
 /// # Errors
 /// As [`resume`].

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno as OsErrno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::inject::{Gadgets, SCRATCH, Session};
+use super::inject::{SCRATCH, Session};
 use super::registers;
+use super::tracees::Tracees;
 use crate::emulator::engine::{Answer, Engine};
 use crate::emulator::errno::Errno;
 use crate::emulator::sys::file::{self, Stat};
@@ -18,20 +19,17 @@ use crate::emulator::tracee::Tracee;
 /// Answers one call exactly once: dropped without an answer, it lets the call through.
 pub struct PtraceAnswer<'t> {
     engine: &'t Engine,
-    gadgets: &'t Gadgets,
+    tracees: &'t Tracees,
     tid: u32,
     saved: Registers,
     session: RefCell<Option<Session<'t>>>,
-    /// The trapped call was replaced, so it cannot simply be resumed.
-    is_replaced: Cell<bool>,
     given: Cell<bool>,
 }
 
 impl<'t> PtraceAnswer<'t> {
-    /// For a tracee in its seccomp stop.
-    pub fn new(engine: &'t Engine, gadgets: &'t Gadgets, tid: u32, saved: Registers) -> Self {
-        let (is_replaced, given) = (Cell::new(false), Cell::new(false));
-        PtraceAnswer { engine, gadgets, tid, saved, session: RefCell::new(None), is_replaced, given }
+    /// For a tracee in the stop of a trapped call.
+    pub fn new(engine: &'t Engine, tracees: &'t Tracees, tid: u32, saved: Registers) -> Self {
+        PtraceAnswer { engine, tracees, tid, saved, session: RefCell::new(None), given: Cell::new(false) }
     }
 
     fn pid(&self) -> i32 {
@@ -46,7 +44,7 @@ impl<'t> PtraceAnswer<'t> {
         let mut registers = self.saved;
         registers::skip(&mut registers, result);
         ptrace::set_registers(self.pid(), &registers)?;
-        ptrace::resume(self.pid(), 0)
+        self.tracees.resume(self.pid(), 0)
     }
 
     /// Makes the tracee make calls.
@@ -54,8 +52,7 @@ impl<'t> PtraceAnswer<'t> {
         let mut session = self.session.borrow_mut();
         if session.is_none() {
             let task = self.engine.emulator.resolver.views.task(self.tid)?;
-            self.is_replaced.set(true);
-            *session = Some(Session::begin(self.gadgets, self.pid(), task.status.tgid, self.saved)?);
+            *session = Some(Session::begin(self.tracees, self.pid(), task.status.tgid, self.saved)?);
         }
         match session.as_mut() {
             Some(session) => act(session),
@@ -87,8 +84,8 @@ impl<'t> PtraceAnswer<'t> {
         path: &[u8],
         flags: i32,
     ) -> OsResult<Option<i64>> {
-        session.write(path)?;
-        let args = [libc::AT_FDCWD as u32 as u64, session.scratch(), flags as u32 as u64, 0, 0, 0];
+        let path = session.write(path)?;
+        let args = [libc::AT_FDCWD as u32 as u64, path, flags as u32 as u64, 0, 0, 0];
         match session.call("openat", args) {
             Ok(opened) => {
                 let (theirs, ours) = (self.stat_of(opened)?, file::stat_fd(fd)?);
@@ -117,10 +114,10 @@ impl<'t> PtraceAnswer<'t> {
             return Ok(None);
         }
         let name: String = key.trim_start_matches('/').chars().take(200).chain(['\0']).collect();
-        session.write(name.as_bytes())?;
+        let name = session.write(name.as_bytes())?;
         let cloexec = if close_on_exec { libc::MFD_CLOEXEC } else { 0 };
         let flags = u64::from(libc::MFD_ALLOW_SEALING | cloexec);
-        let made = session.call("memfd_create", [session.scratch(), flags, 0, 0, 0, 0])?;
+        let made = session.call("memfd_create", [name, flags, 0, 0, 0, 0])?;
         let number = made.cast_unsigned();
         let mut piece = vec![0u8; SCRATCH];
         let mut at = 0;
@@ -129,8 +126,8 @@ impl<'t> PtraceAnswer<'t> {
             if len == 0 {
                 break;
             }
-            session.write(&piece[..len])?;
-            session.call("pwrite64", [number, session.scratch(), len as u64, at.cast_unsigned(), 0, 0])?;
+            let piece = session.write(&piece[..len])?;
+            session.call("pwrite64", [number, piece, len as u64, at.cast_unsigned(), 0, 0])?;
             at += len as i64;
         }
         let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
@@ -180,8 +177,8 @@ impl Tracee for PtraceAnswer<'_> {
         let path = format!("/proc/{}/fd/{}\0", std::process::id(), target.as_raw_fd());
         let inotify = u64::from(inotify.cast_unsigned());
         self.with_session(|session| {
-            session.write(path.as_bytes())?;
-            session.call("inotify_add_watch", [inotify, session.scratch(), mask.into(), 0, 0, 0])
+            let path = session.write(path.as_bytes())?;
+            session.call("inotify_add_watch", [inotify, path, mask.into(), 0, 0, 0])
         })
         .map(|watch| watch as i32)
     }
@@ -197,18 +194,11 @@ impl Answer for PtraceAnswer<'_> {
     }
 
     fn resume(&self) -> OsResult<()> {
-        let session = self.session.borrow_mut().take();
-        if let Some(mut session) = session {
-            self.given.set(true);
-            let result = session.run_trapped()?;
-            return session.finish(result);
-        }
-        if self.is_replaced.get() {
-            // The call is gone, and the tracee could not be made to make it anew.
-            return self.give(-i64::from(libc::EIO));
-        }
         self.given.set(true);
-        ptrace::resume(self.pid(), 0)
+        match self.session.borrow_mut().take() {
+            Some(session) => session.finish_with_call(),
+            None => self.tracees.resume(self.pid(), 0),
+        }
     }
 
     fn value(&self, value: i64) -> OsResult<()> {

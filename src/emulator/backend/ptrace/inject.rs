@@ -4,12 +4,10 @@
 //! *gadget*, a system call instruction and a breakpoint, the others are for what calls point to. Further calls run
 //! there, one stop each. The instruction that the program itself used cannot be used again: gVisor patches it.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use nix::errno::Errno as OsErrno;
 
 use super::registers::{self, GADGET_LEN, Mode};
+use super::tracees::Tracees;
 use crate::emulator::sys::ptrace::{self, Registers, Stop};
 use crate::emulator::sys::{OsResult, memory};
 use crate::emulator::syscall;
@@ -22,70 +20,64 @@ pub const SCRATCH: usize = 4 * PAGE as usize;
 /// All signals but SIGTRAP, one bit each from signal 1: the gadget's own must get through.
 const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 
-/// Addresses of gadgets by process, and stops that were met on the way.
-#[derive(Default)]
-pub struct Gadgets {
-    by_process: RefCell<HashMap<u32, u64>>,
-    /// What ended sessions: the end of the tracee, or the program that another of its threads executed.
-    ended: RefCell<Vec<(i32, Stop)>>,
-}
-
-impl Gadgets {
-    /// Forgets the gadget of a process that ended or executes another program.
-    pub fn forget(&self, process: i32) {
-        self.by_process.borrow_mut().remove(&process.cast_unsigned());
-    }
-
-    /// What ended sessions, for the main loop.
-    pub fn take_ended(&self) -> Vec<(i32, Stop)> {
-        std::mem::take(&mut self.ended.borrow_mut())
-    }
-}
-
 /// A tracee that makes calls for its tracer.
 pub struct Session<'t> {
-    gadgets: &'t Gadgets,
+    tracees: &'t Tracees,
     tid: i32,
     process: u32,
     mode: Mode,
     /// What the trapped call was made with.
     saved: Registers,
     mask: u64,
-    gadget: u64,
-    /// A signal that cannot be blocked and came meanwhile.
+    gadget: Option<u64>,
+    /// The trapped call gave way to another and cannot simply be run any more.
+    is_replaced: bool,
+    /// Why there is no gadget, when none can be made any more.
+    refusal: OsErrno,
+    /// A signal that cannot be held back and came meanwhile.
     deferred: i32,
+    /// The whole process was stopped meanwhile.
+    is_to_stop: bool,
 }
 
 impl<'t> Session<'t> {
-    /// Takes a tracee in its seccomp stop. Whatever happens, the trapped call is not run afterwards by itself.
+    /// Takes a tracee in the stop of its trapped call.
     ///
     /// # Errors
-    /// ESRCH: it was killed. Otherwise why it cannot map memory.
-    pub fn begin(gadgets: &'t Gadgets, tid: i32, process: u32, saved: Registers) -> OsResult<Self> {
+    /// ESRCH: it was killed.
+    pub fn begin(tracees: &'t Tracees, tid: i32, process: u32, saved: Registers) -> OsResult<Self> {
         let mask = ptrace::signal_mask(tid)?;
         ptrace::set_signal_mask(tid, ALL_BUT_TRAP)?;
-        let mode = Mode::of(&saved);
-        let mut session = Session { gadgets, tid, process, mode, saved, mask, gadget: 0, deferred: 0 };
-        let known = gadgets.by_process.borrow().get(&process).copied();
-        match known {
-            Some(gadget) => session.gadget = gadget,
-            None => {
-                session.make_gadget().inspect_err(|_| session.restore_mask())?;
-                gadgets.by_process.borrow_mut().insert(process, session.gadget);
-            }
-        }
-        Ok(session)
-    }
-
-    fn restore_mask(&self) {
-        let _ = ptrace::set_signal_mask(self.tid, self.mask);
+        Ok(Session {
+            tracees,
+            tid,
+            process,
+            mode: Mode::of(&saved),
+            saved,
+            mask,
+            gadget: tracees.gadget(process),
+            is_replaced: false,
+            refusal: OsErrno::EIO,
+            deferred: 0,
+            is_to_stop: false,
+        })
     }
 
     fn number(&self, name: &str) -> OsResult<u32> {
         syscall::number(name, self.mode.abi()).ok_or(OsErrno::ENOSYS)
     }
 
-    fn make_gadget(&mut self) -> OsResult<()> {
+    /// Where the gadget is, made when there is none.
+    fn gadget(&mut self) -> OsResult<u64> {
+        match self.gadget {
+            Some(gadget) => Ok(gadget),
+            // Only one call can take the place of the trapped one.
+            None if self.is_replaced => Err(self.refusal),
+            None => self.make_gadget().inspect_err(|errno| self.refusal = *errno),
+        }
+    }
+
+    fn make_gadget(&mut self) -> OsResult<u64> {
         let map = match self.mode {
             Mode::Long => "mmap",
             Mode::Compat => "mmap2",
@@ -99,82 +91,95 @@ impl<'t> Session<'t> {
         registers.orig_rax = u64::from(nr);
         registers.rax = self.saved.rax;
         ptrace::set_registers(self.tid, &registers)?;
-        ptrace::resume_to_syscall(self.tid)?;
+        self.is_replaced = true;
         let address = loop {
-            match self.wait()? {
-                Stop::Syscall => {
-                    let registers = ptrace::registers(self.tid)?;
-                    let result = registers::result_of(&registers, self.mode);
-                    // Linux has passed the entry by now, gVisor has not: there this is what entries show.
-                    if result != -i64::from(libc::ENOSYS) {
-                        break result;
-                    }
-                    ptrace::resume_to_syscall(self.tid)?;
+            if self.advance(|tid| ptrace::resume_to_syscall(tid, 0))? == Stop::Syscall {
+                let registers = ptrace::registers(self.tid)?;
+                let result = registers::result_of(&registers, self.mode);
+                // Linux has passed the entry by now, gVisor has not: there this is what entries show.
+                if result != -i64::from(libc::ENOSYS) {
+                    break result;
                 }
-                _ => ptrace::resume_to_syscall(self.tid)?,
             }
         };
-        self.gadget = u64::try_from(address).map_err(|_| OsErrno::from_raw(-address as i32))?;
-        ptrace::poke(self.tid, self.gadget, &self.mode.gadget())?;
+        let gadget = u64::try_from(address).map_err(|_| OsErrno::from_raw(-address as i32))?;
+        ptrace::poke(self.tid, gadget, &self.mode.gadget())?;
+        self.gadget = Some(gadget);
+        self.tracees.set_gadget(self.process, self.gadget);
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        self.call("mprotect", [self.scratch(), SCRATCH as u64, prot, 0, 0, 0]).map(drop)
+        self.call("mprotect", [gadget + PAGE, SCRATCH as u64, prot, 0, 0, 0])?;
+        Ok(gadget)
     }
 
-    /// Where [`SCRATCH`] bytes can be written for the tracee's calls.
-    pub fn scratch(&self) -> u64 {
-        self.gadget + PAGE
-    }
-
-    /// Writes at the beginning of the scratch memory.
+    /// Writes to memory of the tracee that its calls can point to, and gives the address.
     ///
     /// # Errors
-    /// EFAULT: the program unmapped it. ESRCH.
-    pub fn write(&self, bytes: &[u8]) -> OsResult<()> {
-        memory::write(self.tid.cast_unsigned(), self.scratch(), bytes)
+    /// Why it cannot map memory; EFAULT, EIO: the program unmapped it. ESRCH.
+    pub fn write(&mut self, bytes: &[u8]) -> OsResult<u64> {
+        let scratch = self.gadget()? + PAGE;
+        memory::write(self.tid.cast_unsigned(), scratch, bytes)?;
+        Ok(scratch)
     }
 
     /// Makes the tracee call `name`; gives what the call returns when that is no error.
     ///
     /// # Errors
-    /// The call's; ESRCH: the tracee was killed.
+    /// The call's; ESRCH: the tracee was killed. Otherwise why it cannot map memory.
     pub fn call(&mut self, name: &str, args: [u64; 6]) -> OsResult<i64> {
         let nr = self.number(name)?;
         self.call_number(nr, args)
     }
 
     fn call_number(&mut self, nr: u32, args: [u64; 6]) -> OsResult<i64> {
+        let gadget = self.gadget()?;
         let mut registers = self.saved;
         registers::set_call(&mut registers, self.mode, nr, args);
         registers.orig_rax = registers::NO_CALL;
-        registers.rip = self.gadget;
+        registers.rip = gadget;
         ptrace::set_registers(self.tid, &registers)?;
-        ptrace::resume(self.tid, 0)?;
-        loop {
-            match self.wait()? {
-                Stop::Signal(libc::SIGTRAP) => break,
-                Stop::Signal(libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => return self.lost(),
-                Stop::Signal(signal) => {
-                    self.deferred = signal;
-                    ptrace::resume(self.tid, 0)?;
+        self.is_replaced = true;
+        let registers = loop {
+            match self.advance(|tid| ptrace::resume(tid, 0))? {
+                Stop::Signal(libc::SIGTRAP) => {
+                    let registers = ptrace::registers(self.tid)?;
+                    if registers.rip == gadget + GADGET_LEN {
+                        break registers;
+                    }
+                    // Somebody else's.
+                    self.deferred = libc::SIGTRAP;
                 }
-                // The filter, which holds for these calls too.
-                _ => ptrace::resume(self.tid, 0)?,
+                Stop::Signal(_) => return self.lose_gadget(),
+                _ => {}
             }
-        }
-        let registers = ptrace::registers(self.tid)?;
-        if registers.rip != self.gadget + GADGET_LEN {
-            return self.lost();
-        }
+        };
         match registers::result_of(&registers, self.mode) {
             error @ -4095..0 => Err(OsErrno::from_raw(-error as i32)),
             result => Ok(result),
         }
     }
 
-    /// The program unmapped the gadget. This call fails; the next one makes another.
-    fn lost<T>(&self) -> OsResult<T> {
-        self.gadgets.by_process.borrow_mut().remove(&self.process);
-        Err(OsErrno::EFAULT)
+    /// The program unmapped the gadget. This call fails; the next session makes another.
+    fn lose_gadget<T>(&mut self) -> OsResult<T> {
+        self.gadget = None;
+        self.tracees.set_gadget(self.process, None);
+        Err(self.refusal)
+    }
+
+    /// Lets the tracee run to the next stop that is part of a call: of the call itself, SIGTRAP or a fault.
+    fn advance(&mut self, resume: impl Fn(i32) -> OsResult<()>) -> OsResult<Stop> {
+        loop {
+            resume(self.tid)?;
+            match self.wait()? {
+                Stop::Group(_) => self.is_to_stop = true,
+                stop @ Stop::Signal(libc::SIGTRAP | libc::SIGSEGV | libc::SIGBUS | libc::SIGILL) => {
+                    return Ok(stop);
+                }
+                Stop::Signal(signal) => self.deferred = signal,
+                stop @ Stop::Syscall => return Ok(stop),
+                // The filter, which holds for these calls too; the end of a stop.
+                _ => {}
+            }
+        }
     }
 
     fn wait(&self) -> OsResult<Stop> {
@@ -184,7 +189,7 @@ impl<'t> Session<'t> {
                     tid,
                     stop @ (Stop::Exited(_) | Stop::Killed(_) | Stop::Event(libc::PTRACE_EVENT_EXEC)),
                 ))) => {
-                    self.gadgets.ended.borrow_mut().push((tid, stop));
+                    self.tracees.leave(tid, stop);
                     return Err(OsErrno::ESRCH);
                 }
                 Ok(Some((_, stop))) => return Ok(stop),
@@ -194,16 +199,20 @@ impl<'t> Session<'t> {
         }
     }
 
-    /// Runs the trapped call after all; gives what it returns, an error as a negative number.
+    /// Lets the trapped call be run after all.
     ///
     /// # Errors
     /// ESRCH.
-    pub fn run_trapped(&mut self) -> OsResult<i64> {
+    pub fn finish_with_call(mut self) -> OsResult<()> {
+        if !self.is_replaced {
+            ptrace::set_signal_mask(self.tid, self.mask)?;
+            return self.tracees.resume(self.tid, 0);
+        }
         let (nr, args) = registers::call_of(&self.saved, self.mode.abi());
         match self.call_number(nr, args) {
             Err(OsErrno::ESRCH) => Err(OsErrno::ESRCH),
-            Err(errno) => Ok(-(errno as i64)),
-            Ok(result) => Ok(result),
+            Err(errno) => self.finish(-(errno as i64)),
+            Ok(result) => self.finish(result),
         }
     }
 
@@ -216,6 +225,13 @@ impl<'t> Session<'t> {
         registers::skip(&mut registers, result);
         ptrace::set_registers(self.tid, &registers)?;
         ptrace::set_signal_mask(self.tid, self.mask)?;
-        ptrace::resume(self.tid, self.deferred)
+        if self.is_replaced {
+            self.tracees.has_returned(self.tid);
+        }
+        if self.is_to_stop {
+            // It went on in spite of the stop; this brings it back there, if the stop still lasts.
+            ptrace::interrupt(self.tid)?;
+        }
+        self.tracees.resume(self.tid, self.deferred)
     }
 }
