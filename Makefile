@@ -9,7 +9,7 @@ CARGO = . scripts/cargo-path && cargo
 BINARY = target/release/sysemu
 
 # What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
-BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports
+BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -34,9 +34,6 @@ test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
 	@$(CARGO) test --workspace --no-fail-fast
 	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast $(BOTH_BACKENDS)
-
-ptrace: setup ## the suites with real programs and hostile input, with the ptrace backend
-	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast --test programs --test hostile
 
 demo: setup ## before and after, on real programs
 	@$(CARGO) build --release --bins --quiet
