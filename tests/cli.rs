@@ -191,9 +191,11 @@ fn bench_prints_floors_and_ratios() {
         for name in [
             "native open",
             "notify echo (Continue)",
-            "RET_TRACE echo",
+            "RET_TRACE echo (value)",
             "sysemu: managed stat",
             "sysemu: uname",
+            "sysemu, ptrace: managed stat",
+            "sysemu, ptrace: untrapped getpid",
         ] {
             let line = lines.iter().find(|line| line["name"] == name).expect(name);
             assert!(
@@ -201,6 +203,6 @@ fn bench_prints_floors_and_ratios() {
                 "{line}"
             );
         }
-        assert!(lines.iter().filter(|line| line["ratio"].is_f64()).count() >= 10);
+        assert!(lines.iter().filter(|line| line["ratio"].is_f64()).count() >= 20);
     }
 }

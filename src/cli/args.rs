@@ -45,7 +45,7 @@ pub enum Command {
         kind: super::bench::guest::Kind,
         /// How many
         calls: u32,
-        /// Trap openat(2) for a tracer first
+        /// Trap them for a tracer first
         #[arg(long)]
         trace: bool,
     },

@@ -1,16 +1,12 @@
-//! The floors: the least that each mechanism can cost on this host.
+//! The floors of seccomp user notification: the least that it can cost on this host.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
-use std::process::Stdio;
 
 use nix::errno::Errno;
-use nix::sys::ptrace;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::FileStat;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 use sysemu::Policy;
 use sysemu::emulator::filter::{self, TrapAction};
 use sysemu::emulator::reply::Reply;
@@ -34,7 +30,11 @@ pub enum Echo {
     Stored,
 }
 
-fn program(names: &[&'static str], trap: TrapAction) -> Result<Vec<Instruction>, String> {
+/// A filter that traps these calls and no others.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn program(names: &[&'static str], trap: TrapAction) -> Result<Vec<Instruction>, String> {
     let row = |name: &&'static str| Syscall::new(name, |_| Activation::Trap, |_| Ok(Reply::Continue));
     let table = SyscallTable::new(names.iter().map(row).collect(), &Policy::default());
     filter::build(&table, trap).map_err(|error| error.to_string())
@@ -107,49 +107,4 @@ fn with_listener(
     }
     child.wait().map_err(|error| error.to_string())?;
     guest::timing(&report)
-}
-
-/// One ptrace stop for each call, through SECCOMP_RET_TRACE; the tracer only resumes.
-pub fn traced(kind: Kind, calls: u32) -> Result<Timing, String> {
-    let failed = |what: &'static str| move |errno: Errno| format!("cannot {what}: {errno}");
-    let mut command = guest::command(kind, calls)?;
-    // The guest installs the filter itself, once it is traced and told so.
-    command.arg("--trace").stdin(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("cannot run the guest: {error}"))?;
-    let pid = Pid::from_raw(child.id().cast_signed());
-    ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESECCOMP | ptrace::Options::PTRACE_O_EXITKILL)
-        .map_err(failed("trace the guest"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(b"\n").map_err(|error| error.to_string())?;
-    }
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)).map_err(failed("wait for the guest"))? {
-            WaitStatus::PtraceEvent(..) => ptrace::cont(pid, None).map_err(failed("resume the guest"))?,
-            WaitStatus::Stopped(_, signal) => {
-                ptrace::cont(pid, Some(signal)).map_err(failed("resume the guest"))?
-            }
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => break,
-            _ => ptrace::cont(pid, None::<Signal>).map_err(failed("resume the guest"))?,
-        }
-    }
-    let mut report = String::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.read_to_string(&mut report).map_err(|error| error.to_string())?;
-    }
-    guest::timing(&report)
-}
-
-/// The guest's part of [`traced`]: waits for the tracer, then traps openat(2).
-///
-/// # Errors
-/// When the filter cannot be installed.
-pub fn trace_self() -> Result<(), String> {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|error| error.to_string())?;
-    if !process::has_cap_sys_admin() {
-        process::set_no_new_privs().map_err(|errno| format!("cannot set no_new_privs: {errno}"))?;
-    }
-    let program = program(&["openat"], TrapAction::Trace)?;
-    sysemu::emulator::sys::seccomp::install(&program)
-        .map_err(|errno| format!("cannot install the filter: {errno}"))
 }

@@ -36,8 +36,8 @@ pub enum Kind {
 
 /// The virtual file of the measurements.
 pub const MANAGED: &str = "/proc/sys/kernel/sysemu_bench";
-/// The real file of procfs that is nearest to it.
-const PROC: &str = "/proc/sys/kernel/pid_max";
+/// A real file of procfs that is like it, and that gVisor has too.
+const PROC: &str = "/proc/sys/vm/overcommit_memory";
 /// An unrelated file that exists everywhere.
 const UNRELATED: &str = "/etc/passwd";
 
@@ -85,7 +85,7 @@ pub fn run_natively(kind: Kind, calls: u32) -> Result<Timing, String> {
 
 /// Is the guest.
 pub fn main(kind: Kind, calls: u32, trace: bool) -> ExitCode {
-    let ready = if trace { super::floor::trace_self() } else { Ok(()) };
+    let ready = if trace { super::traced::trap_self(kind) } else { Ok(()) };
     match ready.and_then(|()| measure(kind, calls)) {
         Ok(Timing { p50, p99 }) => {
             println!("{p50} {p99}");

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use sysemu::emulator::backend::BackendChoice;
 use sysemu::emulator::backend::notify::NotifyOptions;
 use sysemu::policy::Loader;
 use sysemu::{StartOptions, Supervisor};
@@ -12,10 +13,10 @@ use super::Measure;
 use super::guest::{self, Kind, Timing};
 
 /// Measures one kind of call under sysemu.
-pub fn measure(args: &BenchArgs, kind: Kind) -> Measure {
+pub fn measure(args: &BenchArgs, kind: Kind, backend: BackendChoice) -> Measure {
     let (calls, carrier, notify) = (args.calls, args.carrier, notify_options(&args.tuning));
     Box::new(move || -> Result<Timing, String> {
-        let supervisor = supervisor(carrier, notify)?;
+        let supervisor = supervisor(carrier, backend, notify)?;
         let mut running = supervisor
             .spawn(guest::command(kind, calls)?, StartOptions::default())
             .map_err(|error| error.to_string())?;
@@ -32,7 +33,7 @@ pub fn measure(args: &BenchArgs, kind: Kind) -> Measure {
 pub fn carrier_alone(args: &BenchArgs) -> Measure {
     let (calls, carrier, notify) = (args.calls, args.carrier, notify_options(&args.tuning));
     Box::new(move || {
-        let supervisor = supervisor(carrier, notify)?;
+        let supervisor = supervisor(carrier, BackendChoice::Notify, notify)?;
         let emulator = &supervisor.engine().emulator;
         let object = emulator.store.object(guest::MANAGED).ok_or("the measured row is not there")?;
         guest::times(calls, || {
@@ -44,12 +45,16 @@ pub fn carrier_alone(args: &BenchArgs) -> Measure {
     })
 }
 
-fn supervisor(carrier: CarrierArg, notify: NotifyOptions) -> Result<Supervisor, String> {
+fn supervisor(
+    carrier: CarrierArg,
+    backend: BackendChoice,
+    notify: NotifyOptions,
+) -> Result<Supervisor, String> {
     let policy = Loader::new()
         .file(format!("{}=12345", guest::MANAGED))
         .uname_release("6.1.0-bench")
         .load()
         .map_err(|error| error.to_string())?;
-    let builder = Supervisor::builder().policy(policy).carrier(carrier.into()).notify(notify);
-    builder.build().map_err(|error| error.to_string())
+    let builder = Supervisor::builder().policy(policy).carrier(carrier.into());
+    builder.backend(backend).notify(notify).build().map_err(|error| error.to_string())
 }
