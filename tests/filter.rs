@@ -2,7 +2,7 @@
 
 use sysemu::Supervisor;
 use sysemu::emulator::abi::{ABIS, Abi};
-use sysemu::emulator::filter::{TrapAction, build, evaluate};
+use sysemu::emulator::filter::{TrapAction, build, evaluate, let_through};
 use sysemu::emulator::sys::seccomp::Instruction;
 use sysemu::emulator::syscall::{SyscallTable, number};
 use sysemu::policy::{Loader, Policy};
@@ -157,4 +157,29 @@ fn a_tracer_hears_of_the_same_calls_and_of_their_abi() {
             }
         }
     }
+}
+
+#[test]
+fn calls_of_the_tracer_itself_are_let_through() {
+    let pass = 0x8123_4567_89ab_cdef;
+    let policy = Loader::new().policy("k3s").load().expect("good");
+    let table = SyscallTable::new(sysemu::handlers::all(), &policy);
+    let before = build(&table, TrapAction::Trace).expect("built");
+    let mut after = before.clone();
+    let_through(&mut after, pass);
+    let is_traced = |verdict: Option<u32>| verdict.is_some_and(|v| v & !0xffff == libc::SECCOMP_RET_TRACE);
+    let mut traced = 0;
+    for abi in &ABIS {
+        for nr in (0..600).map(|nr| nr | abi.nr_bits) {
+            let plain = evaluate(&before, abi, nr, [0; 6]);
+            for other in [0, pass + 1, pass ^ 1 << 32, pass & 0xffff_ffff, pass & !0xffff_ffff] {
+                let args = [0, 0, 0, 0, 0, other];
+                assert_eq!(evaluate(&after, abi, nr, args), plain, "{} {nr} {other:x}", abi.name);
+            }
+            let let_through = evaluate(&after, abi, nr, [0, 0, 0, 0, 0, pass]);
+            assert_eq!(let_through, if is_traced(plain) { Some(ALLOW) } else { plain }, "{} {nr}", abi.name);
+            traced += usize::from(is_traced(plain));
+        }
+    }
+    assert!(traced > 100, "{traced}");
 }

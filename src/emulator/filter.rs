@@ -59,6 +59,42 @@ pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>,
     Ok(program)
 }
 
+/// Lets calls through, of all that are traced, that have `pass` as sixth argument, which none of them uses. They are
+/// those that a tracer makes tracees make.
+///
+/// Programs do not know the number. What is not traced is still decided by number and architecture alone.
+pub fn let_through(program: &mut Vec<Instruction>, pass: u64) {
+    let traced =
+        |i: &Instruction| u32::from(i.code) == libc::BPF_RET && i.k & !0xffff == libc::SECCOMP_RET_TRACE;
+    let mut kinds: Vec<u32> = program.iter().filter(|i| traced(i)).map(|i| i.k).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        let block = program.len();
+        for (at, instruction) in program.iter_mut().enumerate() {
+            if traced(instruction) && instruction.k == kind {
+                let distance = (block - at - 1) as u32;
+                *instruction = Instruction { code: JUMP, jt: 0, jf: 0, k: distance };
+            }
+        }
+        let plain = |code, k| Instruction { code, jt: 0, jf: 0, k };
+        program.extend([
+            plain(LOAD, SIXTH_ARGUMENT),
+            Instruction { code: JUMP_EQUAL, jt: 0, jf: 3, k: pass as u32 },
+            plain(LOAD, SIXTH_ARGUMENT + 4),
+            Instruction { code: JUMP_EQUAL, jt: 0, jf: 1, k: (pass >> 32) as u32 },
+            plain(libc::BPF_RET as u16, libc::SECCOMP_RET_ALLOW),
+            plain(libc::BPF_RET as u16, kind),
+        ]);
+    }
+}
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+/// Where `struct seccomp_data` has it.
+const SIXTH_ARGUMENT: u32 = 56;
+
 /// The rules of a table for some ABIs; trapped calls are traced with this data.
 fn context(table: &SyscallTable, abis: &[Abi], data: u16) -> Result<ScmpFilterContext, FilterError> {
     let mut context = ScmpFilterContext::new(ScmpAction::Allow)?;
