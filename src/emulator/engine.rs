@@ -14,8 +14,10 @@ use super::errno::Errno;
 use super::failure::Failure;
 use super::reply::Reply;
 use super::stats::{Stats, Verdict};
+#[cfg(doc)]
+use super::sys::memory;
 use super::sys::seccomp::Notification;
-use super::sys::{OsResult, entries, file, memory};
+use super::sys::{OsResult, Spent, file, spent};
 use super::syscall::{Call, SyscallTable};
 use super::tracee::Tracee;
 use crate::policy::OnFault;
@@ -26,6 +28,11 @@ pub trait Answer: Tracee {
     fn backend(&self) -> &'static str;
     /// Whether the caller still waits.
     fn is_valid(&self) -> bool;
+    /// Writes to the caller's memory, and not to that of a task that took over the number of a dead one.
+    ///
+    /// # Errors
+    /// ENOENT when the caller is gone; otherwise as [`memory::write`].
+    fn store(&self, addr: u64, bytes: &[u8]) -> OsResult<()>;
     /// The kernel runs the call.
     ///
     /// # Errors
@@ -68,8 +75,8 @@ impl Engine {
         Engine { emulator, table, stats, start: Instant::now(), warned: AtomicU64::new(0) }
     }
 
-    /// Serves one call. `entered` is the thread's entry count before it was received.
-    pub fn serve(&self, call: &Notification, answer: &dyn Answer, entered: u64) {
+    /// Serves one call. `before` is what the thread had spent before it was received.
+    pub fn serve(&self, call: &Notification, answer: &dyn Answer, before: Spent) {
         let Some((abi, (row, syscall))) =
             Abi::of(call.arch, call.nr).and_then(|abi| Some((abi, self.table.find(abi, call.nr)?)))
         else {
@@ -83,7 +90,7 @@ impl Engine {
         let outcome = catch_unwind(AssertUnwindSafe(|| (syscall.handler)(&view)))
             .unwrap_or(Err(Failure::Fault("run a handler: it panicked", OsErrno::UnknownErrno)));
         let (verdict, errno) = self.answer(&view, outcome, answer);
-        self.stats.add(row, verdict, entries() - entered);
+        self.stats.add(row, verdict, spent() - before);
         self.log(&view, verdict, errno, start, answer.backend());
     }
 
@@ -96,17 +103,12 @@ impl Engine {
         let sent = match outcome {
             Ok(Reply::Continue) => answer.resume().map(|()| (Verdict::Continue, None)),
             Ok(Reply::Value { value, out: None }) => answer.value(value).map(|()| (Verdict::Value, None)),
-            Ok(Reply::Value { value, out: Some(out) }) => {
-                // The write must not reach a task that took over the number of a dead one.
-                if !answer.is_valid() {
-                    return (Verdict::Gone, None);
-                }
-                match memory::write(call.tid, out.addr, &out.bytes) {
-                    Ok(()) => answer.value(value).map(|()| (Verdict::Value, None)),
-                    Err(OsErrno::EFAULT) => errno(answer, Errno::EFAULT),
-                    Err(error) => self.fault(call, "write to the tracee", error, answer),
-                }
-            }
+            Ok(Reply::Value { value, out: Some(out) }) => match answer.store(out.addr, &out.bytes) {
+                Ok(()) => answer.value(value).map(|()| (Verdict::Value, None)),
+                Err(OsErrno::EFAULT) => errno(answer, Errno::EFAULT),
+                Err(OsErrno::ENOENT) => Err(OsErrno::ENOENT),
+                Err(error) => self.fault(call, "write to the tracee", error, answer),
+            },
             Ok(Reply::Fd { file, close_on_exec }) => {
                 let sent = answer.fd(file.as_fd(), close_on_exec);
                 file::close(file);

@@ -1,9 +1,11 @@
-//! Counters: what the calls of a run came to, and what they cost in kernel entries.
+//! Counters: what the calls of a run came to, and what they cost in kernel entries and stops.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+
+use super::sys::Spent;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,11 +42,12 @@ impl Verdict {
     }
 }
 
-/// Calls of one kind and the kernel entries spent on them.
+/// Calls of one kind and what was spent on them.
 #[derive(Debug, Default)]
 struct Cell {
     calls: AtomicU64,
     entries: AtomicU64,
+    stops: AtomicU64,
 }
 
 /// Most paths kept for the summary.
@@ -65,6 +68,8 @@ pub struct Count {
     pub calls: u64,
     /// Kernel entries of the supervisor, receive and answer included.
     pub entries: u64,
+    /// Stops of the program under the ptrace backend.
+    pub stops: u64,
 }
 
 impl Stats {
@@ -76,10 +81,11 @@ impl Stats {
     }
 
     /// Counts a call of a row.
-    pub fn add(&self, row: usize, verdict: Verdict, entries: u64) {
+    pub fn add(&self, row: usize, verdict: Verdict, spent: Spent) {
         let cell = &self.cells[row][verdict as usize];
         cell.calls.fetch_add(1, Ordering::Relaxed);
-        cell.entries.fetch_add(entries, Ordering::Relaxed);
+        cell.entries.fetch_add(spent.entries, Ordering::Relaxed);
+        cell.stops.fetch_add(spent.stops, Ordering::Relaxed);
     }
 
     /// Counts a call that a signal took back before it was received, or a receiver that was interrupted.
@@ -99,7 +105,9 @@ impl Stats {
     /// Counts of one row and verdict.
     pub fn count(&self, row: usize, verdict: Verdict) -> Count {
         let cell = &self.cells[row][verdict as usize];
-        Count { calls: cell.calls.load(Ordering::Relaxed), entries: cell.entries.load(Ordering::Relaxed) }
+        let [calls, entries, stops] =
+            [&cell.calls, &cell.entries, &cell.stops].map(|counter| counter.load(Ordering::Relaxed));
+        Count { calls, entries, stops }
     }
 
     /// Calls by verdict.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::backend::BackendChoice;
 use super::backend::notify::{NotifyOptions, NotifyServer};
-use super::backend::ptrace::{self, Children, Event, PtraceServer, Stops};
+use super::backend::ptrace::{self, Children, Event, Pass, PtraceServer, Stops};
 use super::context::{Emulator, EmulatorError};
 use super::engine::Engine;
 use super::filter::{self, FilterError, TrapAction};
@@ -99,6 +99,7 @@ pub struct Supervisor {
     engine: Arc<Engine>,
     program: Vec<Instruction>,
     backend: Backend,
+    pass: Pass,
 }
 
 /// How trapped calls reach the engine.
@@ -148,8 +149,12 @@ impl Supervisor {
             Backend::Notify(_) => TrapAction::Notify,
             Backend::Ptrace(_) => TrapAction::Trace,
         };
-        let program = filter::build(&table, action)?;
-        Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, backend })
+        let mut program = filter::build(&table, action)?;
+        let pass = Pass::random();
+        if matches!(backend, Backend::Ptrace(_)) {
+            filter::let_through(&mut program, pass.0);
+        }
+        Ok(Supervisor { engine: Arc::new(Engine::new(emulator, table)), program, backend, pass })
     }
 
     /// Whether the backend lives on ptrace(2).
@@ -217,7 +222,7 @@ impl Supervisor {
                 let own = |what| move |error| SpawnError::Own(what, error);
                 let socket = ours.try_clone().map_err(own("duplicate a descriptor"))?;
                 let (server, events) =
-                    PtraceServer::start(self.engine.clone(), socket, stops, options.children)
+                    PtraceServer::start(self.engine.clone(), socket, stops, self.pass, options.children)
                         .map_err(own("start the tracer"))?;
                 let started = start(&mut command, theirs, &ours);
                 if let (Err(_), Some(errno)) = (&started, server.refusal()) {

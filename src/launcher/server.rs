@@ -304,11 +304,12 @@ fn print_summary(stats: &Stats, rows: usize) {
         .into_iter()
         .map(|(verdict, calls)| format!("{calls} {}", verdict.name()))
         .collect();
-    let all: u64 =
-        (0..rows).flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict).entries)).sum();
+    let counts_of_all = || (0..rows).flat_map(|row| Verdict::ALL.map(|verdict| stats.count(row, verdict)));
+    let entries: u64 = counts_of_all().map(|count| count.entries).sum();
+    let stops: u64 = counts_of_all().map(|count| count.stops).sum();
     let calls: u64 = stats.by_verdict().values().sum();
     eprintln!(
-        "sysemu: {calls} calls: {}; {} interrupted; {all} kernel entries",
+        "sysemu: {calls} calls: {}; {} interrupted; {entries} kernel entries, {stops} stops",
         counts.join(", "),
         stats.interrupted()
     );

@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::emulator::engine::{Answer, Engine};
 use crate::emulator::errno::Errno;
 use crate::emulator::sys::seccomp::{Listener, Notification};
-use crate::emulator::sys::{OsResult, entries, file, process};
+use crate::emulator::sys::{OsResult, Spent, file, memory, process, spent};
 use crate::emulator::tracee::Tracee;
 
 /// Receivers are not grown beyond this.
@@ -191,7 +191,7 @@ impl NotifyServer {
     fn receive(self: Arc<Self>, number: usize) {
         let slot = &self.slots[number];
         loop {
-            let entered = entries();
+            let before = spent();
             match self.listener.receive() {
                 Ok(call) => {
                     slot.since.store(self.tick.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -200,7 +200,7 @@ impl NotifyServer {
                     {
                         watchdog.unpark();
                     }
-                    self.serve(&call, entered);
+                    self.serve(&call, before);
                     slot.since.store(0, Ordering::SeqCst);
                     if slot.is_replaced.swap(false, Ordering::SeqCst) {
                         self.stand_by();
@@ -226,10 +226,10 @@ impl NotifyServer {
         self.standby.notify_all();
     }
 
-    fn serve(&self, call: &Notification, entered: u64) {
+    fn serve(&self, call: &Notification, before: Spent) {
         let answer =
             NotifyAnswer { server: self, call, given: Cell::new(false), duplicate: RefCell::new(None) };
-        self.engine.serve(call, &answer, entered);
+        self.engine.serve(call, &answer, before);
     }
 }
 
@@ -292,6 +292,13 @@ impl Answer for NotifyAnswer<'_> {
 
     fn is_valid(&self) -> bool {
         self.server.listener.is_valid(self.call.id)
+    }
+
+    fn store(&self, addr: u64, bytes: &[u8]) -> OsResult<()> {
+        if !self.is_valid() {
+            return Err(OsErrno::ENOENT);
+        }
+        memory::write(self.call.tid, addr, bytes)
     }
 
     fn resume(&self) -> OsResult<()> {

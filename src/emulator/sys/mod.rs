@@ -5,7 +5,7 @@
 //! here knows what a call means to the tracee.
 //!
 //! Each wrapper counts one kernel entry for its thread, because entries and context switches are what a
-//! trapped call costs. [`entries`] reads the count; tests assert it, and compare it with strace(1). Not seen
+//! trapped call costs. [`spent`] reads the count; tests assert it, and compare it with strace(1). Not seen
 //! here: descriptors that close by going out of scope (see [`file::close`]), and what libraries do.
 
 #![allow(unsafe_code, reason = "the one folder that talks to the kernel directly")]
@@ -28,17 +28,40 @@ pub mod wait;
 /// Result of a system call that the supervisor makes for itself.
 pub type OsResult<T> = Result<T, OsErrno>;
 
-thread_local! {
-    static ENTRIES: Cell<u64> = const { Cell::new(0) };
+/// What a thread spent through this folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Kernel entries.
+    pub entries: u64,
+    /// Stops of tracees that it heard of.
+    pub stops: u64,
 }
 
-/// Kernel entries that the calling thread made through this folder so far.
-pub fn entries() -> u64 {
-    ENTRIES.get()
+impl std::ops::Sub for Spent {
+    type Output = Spent;
+
+    fn sub(self, earlier: Spent) -> Spent {
+        Spent { entries: self.entries - earlier.entries, stops: self.stops - earlier.stops }
+    }
+}
+
+thread_local! {
+    static SPENT: Cell<Spent> = const { Cell::new(Spent { entries: 0, stops: 0 }) };
+}
+
+/// What the calling thread has spent so far.
+pub fn spent() -> Spent {
+    SPENT.get()
 }
 
 fn count() {
-    ENTRIES.set(ENTRIES.get() + 1);
+    let spent = SPENT.get();
+    SPENT.set(Spent { entries: spent.entries + 1, ..spent });
+}
+
+fn count_stop() {
+    let spent = SPENT.get();
+    SPENT.set(Spent { stops: spent.stops + 1, ..spent });
 }
 
 /// Turns the return value of a libc call (-1 and errno on failure) into a result, and counts the entry.

@@ -63,7 +63,13 @@ pub fn wait(pid: i32, options: i32) -> OsResult<Option<(i32, Stop)>> {
     let mut status = 0;
     // SAFETY: the status is a live int.
     let pid = check(unsafe { libc::waitpid(pid, &raw mut status, options | libc::__WALL) })?;
-    Ok((pid != 0).then(|| (pid, Stop::of(status))))
+    if pid == 0 {
+        return Ok(None);
+    }
+    if libc::WIFSTOPPED(status) {
+        super::count_stop();
+    }
+    Ok(Some((pid, Stop::of(status))))
 }
 
 /// Whether this process may trace a child, found by doing it.
@@ -166,13 +172,18 @@ pub fn event_message(pid: i32) -> OsResult<u64> {
     Ok(message)
 }
 
+/// Registers that are all 0.
+pub fn no_registers() -> Registers {
+    // SAFETY: plain old data.
+    unsafe { std::mem::zeroed() }
+}
+
 /// The registers of a stopped tracee.
 ///
 /// # Errors
 /// As [`resume`].
 pub fn registers(pid: i32) -> OsResult<Registers> {
-    // SAFETY: plain old data.
-    let mut registers: Registers = unsafe { std::mem::zeroed() };
+    let mut registers = no_registers();
     // SAFETY: the struct is live and of the type that the request fills.
     check(unsafe { libc::ptrace(libc::PTRACE_GETREGS, pid, 0usize, &raw mut registers) })?;
     Ok(registers)

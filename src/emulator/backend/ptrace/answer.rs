@@ -13,7 +13,7 @@ use crate::emulator::engine::{Answer, Engine};
 use crate::emulator::errno::Errno;
 use crate::emulator::sys::file::{self, Stat};
 use crate::emulator::sys::ptrace::{self, Registers};
-use crate::emulator::sys::{OsResult, process};
+use crate::emulator::sys::{OsResult, memory, process};
 use crate::emulator::tracee::Tracee;
 
 /// Answers one call exactly once: dropped without an answer, it lets the call through.
@@ -30,6 +30,12 @@ impl<'t> PtraceAnswer<'t> {
     /// For a tracee in the stop of a trapped call.
     pub fn new(engine: &'t Engine, tracees: &'t Tracees, tid: u32, saved: Registers) -> Self {
         PtraceAnswer { engine, tracees, tid, saved, session: RefCell::new(None), given: Cell::new(false) }
+    }
+
+    /// Whether the task is still where it was trapped, and not at the start of a program that a thread executed.
+    fn is_untouched(&self) -> bool {
+        let place = |registers: &Registers| (registers.rip, registers.rsp, registers.orig_rax);
+        ptrace::registers(self.pid()).is_ok_and(|now| place(&now) == place(&self.saved))
     }
 
     fn pid(&self) -> i32 {
@@ -191,6 +197,15 @@ impl Answer for PtraceAnswer<'_> {
 
     fn is_valid(&self) -> bool {
         ptrace::registers(self.pid()).is_ok()
+    }
+
+    fn store(&self, addr: u64, bytes: &[u8]) -> OsResult<()> {
+        // Nobody gets its number before its end was waited for here, but for a thread that executes a program.
+        let may_be_taken_over = self.tracees.has_threads() && self.session.borrow().is_none();
+        if may_be_taken_over && !self.is_untouched() {
+            return Err(OsErrno::ENOENT);
+        }
+        memory::write(self.tid, addr, bytes)
     }
 
     fn resume(&self) -> OsResult<()> {

@@ -121,12 +121,13 @@ impl<'t> Session<'t> {
         Ok(scratch)
     }
 
-    /// Makes the tracee call `name`; gives what the call returns when that is no error.
+    /// Makes the tracee call `name`, which has five arguments at most; gives what the call returns when that is no error.
     ///
     /// # Errors
     /// The call's; ESRCH: the tracee was killed. Otherwise why it cannot map memory.
-    pub fn call(&mut self, name: &str, args: [u64; 6]) -> OsResult<i64> {
+    pub fn call(&mut self, name: &str, mut args: [u64; 6]) -> OsResult<i64> {
         let nr = self.number(name)?;
+        args[5] = self.tracees.pass().0;
         self.call_number(nr, args)
     }
 
@@ -176,7 +177,8 @@ impl<'t> Session<'t> {
                 }
                 Stop::Signal(signal) => self.deferred = signal,
                 stop @ Stop::Syscall => return Ok(stop),
-                // The filter, which holds for these calls too; the end of a stop.
+                // The filter, which holds for 32-bit calls and for the trapped call that is run after all; the end of
+                // a stop.
                 _ => {}
             }
         }

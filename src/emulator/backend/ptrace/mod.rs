@@ -24,7 +24,8 @@ mod registers;
 mod tracees;
 mod tracer;
 
-pub use tracees::Stops;
+use tracees::Tracees;
+pub use tracees::{Pass, Stops};
 use tracer::Tracer;
 
 /// The call whose children a tracer may not hear of.
@@ -112,6 +113,7 @@ impl PtraceServer {
         engine: Arc<Engine>,
         socket: OwnedFd,
         stops: Stops,
+        pass: Pass,
         children: Children,
     ) -> std::io::Result<(Arc<Self>, UnboundedReceiver<Event>)> {
         let (events, receiver) = unbounded_channel();
@@ -123,7 +125,9 @@ impl PtraceServer {
         let own = server.clone();
         std::thread::Builder::new().name("tracer".into()).spawn(move || {
             match seize(&socket, stops, &own.program) {
-                Ok(Some(program)) => Tracer::new(engine, stops, events, program).run(children),
+                Ok(Some(program)) => {
+                    Tracer::new(engine, Tracees::new(stops, pass), events, program).run(children);
+                }
                 Ok(None) => {}
                 Err(errno) => {
                     let _ = own.refused.set(errno);

@@ -1,7 +1,8 @@
 //! What is remembered of tracees between their stops.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
 
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::ptrace::{self, Stop};
@@ -15,9 +16,24 @@ pub enum Stops {
     All,
 }
 
+/// The sixth argument by which the filter knows calls that tracees make for their tracer (see
+/// [`filter::let_through`](crate::emulator::filter::let_through)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass(pub u64);
+
+impl Pass {
+    /// Another one each time. Longer than any argument of a 32-bit call.
+    pub fn random() -> Self {
+        Pass(1 << 63 | std::hash::RandomState::new().build_hasher().finish())
+    }
+}
+
 /// All tracees of one tracer.
 pub struct Tracees {
     stops: Stops,
+    pass: Pass,
+    /// Some process has had more threads than one.
+    has_threads: Cell<bool>,
     /// Addresses of gadgets by process.
     gadgets: RefCell<HashMap<u32, u64>>,
     /// With [`Stops::All`], threads whose next system call stop is the return of a call.
@@ -28,8 +44,30 @@ pub struct Tracees {
 
 impl Tracees {
     /// None yet.
-    pub fn new(stops: Stops) -> Self {
-        Tracees { stops, gadgets: Default::default(), in_call: Default::default(), met: Default::default() }
+    pub fn new(stops: Stops, pass: Pass) -> Self {
+        Tracees {
+            stops,
+            pass,
+            has_threads: Cell::new(false),
+            gadgets: Default::default(),
+            in_call: Default::default(),
+            met: Default::default(),
+        }
+    }
+
+    /// What calls for the tracer are known by.
+    pub fn pass(&self) -> Pass {
+        self.pass
+    }
+
+    /// A task was made that may be a thread.
+    pub fn clones(&self) {
+        self.has_threads.set(true);
+    }
+
+    /// Whether there may be threads, of which one that executes a program takes over its leader's number.
+    pub fn has_threads(&self) -> bool {
+        self.has_threads.get()
     }
 
     /// Which calls stop.

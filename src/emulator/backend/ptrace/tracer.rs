@@ -6,15 +6,18 @@ use nix::errno::Errno as OsErrno;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::answer::PtraceAnswer;
-use super::registers::{self, Mode};
+use super::registers::{self, Calls, Mode};
 use super::tracees::{Stops, Tracees};
 use super::{CLONE, Children, Event};
 use crate::emulator::abi::{ABIS, Abi};
 use crate::emulator::engine::Engine;
 use crate::emulator::sys::ptrace::{self, Registers, Stop};
 use crate::emulator::sys::seccomp::Notification;
-use crate::emulator::sys::{OsResult, entries};
+use crate::emulator::sys::{OsResult, Spent, spent};
 use crate::emulator::syscall::Activation;
+
+/// Stops of a task that stops alone, that are served before a look whether others have stopped.
+const UNSWEPT: u32 = 15;
 
 /// The one thread that a program and all it starts obey.
 pub struct Tracer {
@@ -22,6 +25,9 @@ pub struct Tracer {
     tracees: Tracees,
     events: UnboundedSender<Event>,
     program: i32,
+    calls: Calls,
+    /// What this thread had spent when it was done with the last stop.
+    before: Spent,
     is_stopped: bool,
     /// The program could not be executed; its end is then left to whoever started it (std::process).
     is_given_up: bool,
@@ -31,9 +37,18 @@ pub struct Tracer {
 
 impl Tracer {
     /// For a program that this thread has seized.
-    pub fn new(engine: Arc<Engine>, stops: Stops, events: UnboundedSender<Event>, program: i32) -> Self {
-        let tracees = Tracees::new(stops);
-        Tracer { engine, tracees, events, program, is_stopped: false, is_given_up: false, last_word: None }
+    pub fn new(engine: Arc<Engine>, tracees: Tracees, events: UnboundedSender<Event>, program: i32) -> Self {
+        Tracer {
+            engine,
+            tracees,
+            events,
+            program,
+            calls: Calls::here(),
+            before: spent(),
+            is_stopped: false,
+            is_given_up: false,
+            last_word: None,
+        }
     }
 
     /// Serves until nothing is left of the tree.
@@ -43,16 +58,22 @@ impl Tracer {
             Children::All => 0,
         };
         let mut stops = Vec::new();
+        let mut unswept = 0u32;
         loop {
             // All that have stopped are served before any is asked for again: waitpid(2) has favourites, and a
-            // busy thread would starve the others.
+            // busy thread would starve the others. While there is only one, looking for others costs more than they
+            // lose by waiting for a few of its stops.
             let hang = if self.last_word.is_some() || !stops.is_empty() { libc::WNOHANG } else { 0 };
             match ptrace::wait(-1, options | hang) {
                 Ok(Some(stop)) => {
                     stops.push(stop);
-                    continue;
+                    if unswept == 0 {
+                        continue;
+                    }
+                    unswept -= 1;
                 }
                 Ok(None) if stops.is_empty() => self.say_last(),
+                Ok(None) if stops.len() == 1 => unswept = UNSWEPT,
                 Ok(None) | Err(OsErrno::EINTR) => {}
                 Err(_) if stops.is_empty() => break,
                 Err(_) => {}
@@ -83,6 +104,11 @@ impl Tracer {
     }
 
     fn handle(&mut self, tid: i32, stop: Stop) {
+        self.act_on(tid, stop);
+        self.before = spent();
+    }
+
+    fn act_on(&mut self, tid: i32, stop: Stop) {
         // A tracee that was killed meanwhile obeys no request; its end is reported next.
         let _ = match stop {
             Stop::Exited(status) => {
@@ -102,7 +128,12 @@ impl Tracer {
                 self.tracees.resume(tid, 0)
             }
             Stop::Event(libc::PTRACE_EVENT_EXIT) => self.let_exit(tid),
-            Stop::Event(_) => self.tracees.resume(tid, 0),
+            Stop::Event(event) => {
+                if event == libc::PTRACE_EVENT_CLONE {
+                    self.tracees.clones();
+                }
+                self.tracees.resume(tid, 0)
+            }
             Stop::Group(signal) => {
                 if tid == self.program && !self.is_stopped {
                     self.is_stopped = true;
@@ -144,21 +175,22 @@ impl Tracer {
 
     /// Serves a call that the filter selected.
     fn serve_selected(&self, tid: i32) -> OsResult<()> {
-        let entered = entries();
         let registers = ptrace::registers(tid)?;
-        let index = usize::try_from(ptrace::event_message(tid)?).unwrap_or(usize::MAX);
-        let Some(abi) = ABIS.get(index) else {
+        let abi = match registers::abi_of(&registers, self.calls) {
+            Some(abi) => Some(abi),
+            None => usize::try_from(ptrace::event_message(tid)?).ok().and_then(|index| ABIS.get(index)),
+        };
+        let Some(abi) = abi else {
             // Another filter's event, of which natively nobody would hear; or no such event any more, because
             // another thread executed a program and took over the number.
             self.tracees.executes(tid);
             return self.tracees.resume(tid, 0);
         };
-        self.serve(tid, abi, registers, entered)
+        self.serve(tid, abi, registers)
     }
 
     /// Serves a call of a tracee without a filter, if a filter would have selected it.
     fn serve_if_trapped(&self, tid: i32) -> OsResult<()> {
-        let entered = entries();
         let mut registers = ptrace::registers(tid)?;
         // Without a filter nobody tells the ABI but the mode: 32-bit calls of 64-bit code are taken for others.
         let abi = Mode::of(&registers).abi();
@@ -170,13 +202,17 @@ impl Tracer {
                 ptrace::set_registers(tid, &registers)?;
                 self.tracees.resume(tid, 0)
             }
-            Activation::Trap => self.serve(tid, abi, registers, entered),
+            Activation::Trap => self.serve(tid, abi, registers),
         }
     }
 
-    fn serve(&self, tid: i32, abi: &Abi, registers: Registers, entered: u64) -> OsResult<()> {
+    fn serve(&self, tid: i32, abi: &Abi, registers: Registers) -> OsResult<()> {
         let (nr, args) = registers::call_of(&registers, abi);
-        if self.engine.table.find(abi, nr).is_some_and(|(_, syscall)| syscall.name == CLONE) {
+        let Some((_, syscall)) = self.engine.table.find(abi, nr) else {
+            // Another filter's event.
+            return self.tracees.resume(tid, 0);
+        };
+        if syscall.name == CLONE {
             let mut registers = registers;
             registers::set_first(&mut registers, abi, args[0] & !(libc::CLONE_UNTRACED as u64));
             ptrace::set_registers(tid, &registers)?;
@@ -185,7 +221,7 @@ impl Tracer {
         let tid = tid.cast_unsigned();
         let call = Notification { id: 0, tid, arch: abi.audit_arch, nr, args };
         let answer = PtraceAnswer::new(&self.engine, &self.tracees, tid, registers);
-        self.engine.serve(&call, &answer, entered);
+        self.engine.serve(&call, &answer, self.before);
         Ok(())
     }
 }
