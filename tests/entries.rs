@@ -1,4 +1,5 @@
-//! What a trapped call costs in kernel entries of the supervisor: a number that does not wobble as times do.
+//! What a trapped call costs in kernel entries of the supervisor and in stops of the program: numbers that do not
+//! wobble as times do.
 
 mod common;
 
@@ -6,19 +7,20 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 use common::{Run, Scratch, is_root, skip, sysemu_program, text_of};
-use sysemu::emulator::stats::Verdict;
+use sysemu::emulator::backend::BackendChoice;
+use sysemu::emulator::stats::{Count, Verdict};
 use sysemu::policy::Loader;
 use sysemu::{StartOptions, Supervisor};
 
-/// Calls and entries of one row and verdict in a run of the measured program, started by `starter`, with
-/// `calls` calls.
-fn run(starter: &[&str], kind: &str, calls: u32, row: &str, verdict: Verdict) -> (u64, u64) {
+/// What one row and verdict came to in a run of the measured program with `calls` calls, started by `starter`; and
+/// the stops of all rows.
+fn run(backend: BackendChoice, starter: &[&str], kind: &str, calls: u32, of: Of) -> (Count, u64) {
     let policy = Loader::new()
         .file("/proc/sys/kernel/sysemu_bench=12345")
         .uname_release("6.1.0-test")
         .load()
         .expect("a good policy");
-    let supervisor = Supervisor::builder().policy(policy).build().expect("a supervisor");
+    let supervisor = Supervisor::builder().policy(policy).backend(backend).build().expect("a supervisor");
     let calls = calls.to_string();
     let words = [starter, &[sysemu_program(), "bench-guest", kind, &calls]].concat();
     let mut command = Command::new(words[0]);
@@ -29,23 +31,35 @@ fn run(starter: &[&str], kind: &str, calls: u32, row: &str, verdict: Verdict) ->
     stdout.read_to_string(&mut report).expect("read");
     assert!(running.wait().expect("waited").success(), "{report}");
     let engine = supervisor.engine();
-    let index = engine.table.rows().position(|(syscall, _)| syscall.name == row).expect("an active row");
-    let count = engine.stats.count(index, verdict);
-    (count.calls, count.entries)
+    let index = engine.table.rows().position(|(syscall, _)| syscall.name == of.row).expect("an active row");
+    let rows = 0..engine.table.rows().count();
+    let stops = rows.flat_map(|row| Verdict::ALL.map(|verdict| engine.stats.count(row, verdict).stops)).sum();
+    (engine.stats.count(index, of.verdict), stops)
 }
 
-/// Entries for each further call: start-up costs are the same in both runs and cancel out.
-fn entries_per_call(starter: &[&str], n: u32, kind: &str, row: &str, verdict: Verdict) -> f64 {
-    let (calls_1, entries_1) = run(starter, kind, n, row, verdict);
-    let (calls_2, entries_2) = run(starter, kind, 2 * n, row, verdict);
-    assert!(calls_2 >= calls_1 + u64::from(n), "{kind}: {calls_1} and {calls_2} calls");
-    (entries_2 as f64 - entries_1 as f64) / (calls_2 - calls_1) as f64
+/// Which calls are looked at.
+#[derive(Clone, Copy)]
+struct Of {
+    row: &'static str,
+    verdict: Verdict,
+}
+
+/// Entries and stops for each further call: start-up costs are the same in both runs and cancel out.
+fn per_call(backend: BackendChoice, starter: &[&str], n: u32, kind: &str, of: Of) -> (f64, f64) {
+    let (once, _) = run(backend, starter, kind, n, of);
+    let (twice, _) = run(backend, starter, kind, 2 * n, of);
+    assert!(twice.calls >= once.calls + u64::from(n), "{kind}: {} and {} calls", once.calls, twice.calls);
+    let calls = (twice.calls - once.calls) as f64;
+    let each = |once: u64, twice: u64| (twice as f64 - once as f64) / calls;
+    (each(once.entries, twice.entries), each(once.stops, twice.stops))
 }
 
 /// What is remembered is looked at anew a few times in a second, hence the small allowance.
 #[track_caller]
-fn assert_entries(kind: &str, row: &str, verdict: Verdict, expected: f64) {
-    assert_near(kind, entries_per_call(&[], 3000, kind, row, verdict), expected);
+fn assert_entries(kind: &str, row: &'static str, verdict: Verdict, expected: f64) {
+    let (entries, stops) = per_call(BackendChoice::Notify, &[], 3000, kind, Of { row, verdict });
+    assert_near(kind, entries, expected);
+    assert_eq!(stops, 0.0, "{kind}");
 }
 
 #[track_caller]
@@ -86,7 +100,8 @@ fn paths_below_another_root_take_two_looks_more() {
         ("stat-managed", "newfstatat", Verdict::Value, 5.0),
     ] {
         // For a moment after mount(2) and chroot(2) nothing is remembered, and that moment differs.
-        assert_near(kind, entries_per_call(&starter, 40_000, kind, row, verdict), expected);
+        let (entries, _) = per_call(BackendChoice::Notify, &starter, 40_000, kind, Of { row, verdict });
+        assert_near(kind, entries, expected);
     }
 }
 
@@ -104,6 +119,51 @@ fn managed_open_takes_receive_read_open_send_close() {
 fn uname_takes_receive_personality_uname_check_write_send() {
     // The personality is a file: open, read, read to its end, close.
     assert_entries("uname", "uname", Verdict::Value, 9.0);
+}
+
+/// The first of sixteen calls of a program that stops alone also pays for the look whether others have stopped.
+const LOOK_FOR_OTHERS: f64 = 1.0 / 16.0;
+
+/// With the ptrace backend.
+#[track_caller]
+fn assert_traced(kind: &str, row: &'static str, verdict: Verdict, entries: f64, stops: f64) {
+    let measured = per_call(BackendChoice::Ptrace, &[], 3000, kind, Of { row, verdict });
+    assert_near(kind, measured.0, entries + LOOK_FOR_OTHERS);
+    assert_eq!(measured.1, stops, "{kind}");
+}
+
+#[test]
+fn traced_unrelated_path_takes_wait_registers_read_resume() {
+    assert_traced("open", "openat", Verdict::Continue, 4.0, 1.0);
+    assert_traced("open-new", "openat", Verdict::Continue, 5.0, 1.0);
+    assert_traced("open-relative", "openat", Verdict::Continue, 5.0, 1.0);
+}
+
+#[test]
+fn traced_managed_stat_takes_wait_registers_read_write_registers_resume() {
+    assert_traced("stat-managed", "newfstatat", Verdict::Value, 6.0, 1.0);
+}
+
+#[test]
+fn traced_managed_open_stops_twice_and_its_read_and_close_never() {
+    // Wait, registers, read, open; signal mask got and set, path written, registers, resume; wait, registers, two looks
+    // whether the right file was opened; registers, signal mask, resume; close.
+    assert_traced("read-managed", "openat", Verdict::Fd, 17.0, 2.0);
+}
+
+#[test]
+fn traced_uname_stops_once() {
+    // As with notification: four for the personality, one for the names.
+    assert_traced("uname", "uname", Verdict::Value, 10.0, 1.0);
+}
+
+#[test]
+fn a_traced_program_does_not_stop_at_calls_that_nobody_selected() {
+    let of = Of { row: "openat", verdict: Verdict::Continue };
+    let (_, once) = run(BackendChoice::Ptrace, &[], "getpid", 1000, of);
+    let (_, many) = run(BackendChoice::Ptrace, &[], "getpid", 50_000, of);
+    assert!(once > 0, "its start is seen");
+    assert_eq!(once, many);
 }
 
 /// System calls that strace(1) counts in a run of the measured program under sysemu, all threads together; and

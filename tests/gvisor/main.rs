@@ -11,6 +11,7 @@ mod common;
 #[path = "../programs/case.rs"]
 #[allow(dead_code, reason = "shared with the runner of the programs on bare Linux")]
 mod case;
+mod costs;
 mod facts;
 mod harness;
 mod programs;
@@ -50,6 +51,13 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A sandbox spends much of its time waiting for its own parts.
     arguments.test_threads.get_or_insert(4);
-    let trials = [start::cases(), harness::cases(), facts::cases(), usable::cases(), programs::cases()];
+    let trials = [
+        start::cases(),
+        harness::cases(),
+        facts::cases(),
+        usable::cases(),
+        programs::cases(),
+        costs::cases(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
