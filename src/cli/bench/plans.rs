@@ -74,6 +74,11 @@ pub fn ptrace(args: &BenchArgs) -> Vec<Plan> {
     let n = args.calls;
     let traced = |kind, echo| -> Measure { Box::new(move || traced::echo(kind, n, echo)) };
     let mut plans = vec![
+        plan(
+            "traced, not selected: open+read+close",
+            "native procfs open+read+close",
+            traced(Kind::ReadProc, Echo::Continue),
+        ),
         plan("traced, not selected: getpid", "native getpid", traced(Kind::Getpid, Echo::Continue)),
         plan("RET_TRACE echo (Continue)", "native open", traced(Kind::Open, Echo::Continue)),
         plan("RET_TRACE echo (value)", "native stat", traced(Kind::Stat, Echo::Value)),
