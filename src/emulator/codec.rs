@@ -5,6 +5,8 @@
 
 use super::errno::Errno;
 
+pub mod write;
+
 /// The type of a value with its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Codec {
