@@ -8,14 +8,17 @@ use super::abi::layout::Attr;
 use super::carrier::{self, Carrier, CarrierChoice, fuse};
 use super::errno::Errno;
 use super::failure::{Failure, OrFault};
+use super::host;
 use super::object::{Object, ObjectKind};
 use super::provider::{Host, MachineView, Providers, UnameView};
+use super::resolve::view::Views;
 use super::resolve::{Identify, Names, Real, Resolver};
+use super::scope;
 use super::store::{self, Store};
 use super::sys::OsResult;
 use super::sys::file::{self, Stat};
 use super::tree::Tree;
-use crate::policy::{Content, Options, Policy, StatfsRow, Uname};
+use crate::policy::{Content, Options, Policy, StatfsRow};
 use nix::errno::Errno as OsErrno;
 
 /// What handlers consult.
@@ -32,8 +35,6 @@ pub struct Emulator {
     pub options: Options,
     /// statfs(2) replacements.
     pub statfs: Vec<StatfsRow>,
-    /// The fields of uname(2) that the policy replaces.
-    pub uname: Uname,
     record_paths: AtomicBool,
 }
 
@@ -71,8 +72,13 @@ impl Emulator {
     /// See [`EmulatorError`].
     pub fn new(policy: &Policy, parts: Parts) -> Result<Self, EmulatorError> {
         let tree = Arc::new(Tree::build(policy, std::path::Path::new("/sys")));
+        let views = Arc::new(Views::new().map_err(EmulatorError::Proc)?);
         let store = Arc::new(Store {
             tree: tree.clone(),
+            views: views.clone(),
+            values: Default::default(),
+            given: policy.uname.clone(),
+            start: host::uts_names(),
             inodes: Default::default(),
             providers: parts.providers,
             machine: parts.machine,
@@ -86,7 +92,7 @@ impl Emulator {
         let chosen =
             carrier::choose(&store, choice).map_err(|(step, errno)| EmulatorError::Carrier(step, errno))?;
         let identify: Arc<dyn Identify> = Arc::new(Carried(chosen.carrier.clone()));
-        let resolver = Resolver::new(tree, identify, parts.names).map_err(EmulatorError::Proc)?;
+        let resolver = Resolver::new(tree, identify, parts.names, views).map_err(EmulatorError::Proc)?;
         Ok(Emulator {
             store,
             resolver,
@@ -94,7 +100,6 @@ impl Emulator {
             fuse_error: chosen.fuse_error,
             options: policy.options,
             statfs: policy.statfs.clone(),
-            uname: policy.uname.clone(),
             record_paths: AtomicBool::new(false),
         })
     }
@@ -124,43 +129,7 @@ impl Emulator {
     /// # Errors
     /// EACCES as the kernel; failures to read the caller's credentials.
     pub fn permit(&self, tid: u32, object: &Object, want: u32, who: Who) -> Result<(), Failure> {
-        let mode = object.mode();
-        let classes = [mode >> 6, mode >> 3, mode];
-        if classes.iter().all(|class| class & want == want) {
-            return Ok(());
-        }
-        if object.key.starts_with("/proc/sys/") && classes.iter().all(|class| class & want != want) {
-            return Err(Errno::EACCES.into());
-        }
-        let status = self.resolver.views.status(tid).or_gone("read the credentials of a task")?;
-        let (uid, gid) = match who {
-            Who::Effective => (status.uid[3], status.gid[3]),
-            Who::Real => (status.uid[0], status.gid[0]),
-        };
-        let in_group = gid == 0 || status.groups.contains(&0);
-        // Virtual objects belong to root in the initial user namespace.
-        let class_of = |uid: u32| match (uid, in_group) {
-            (0, _) => classes[0],
-            (_, true) => classes[1],
-            (_, false) => classes[2],
-        };
-        let allows = |class: u32| class & want == want;
-        if object.key.starts_with("/proc/sys/") {
-            // Linux: fs/proc/proc_sysctl.c, test_perm(): the effective user id counts, no capability does.
-            let uid = if who == Who::Effective { status.uid[1] } else { uid };
-            return if allows(class_of(uid)) { Ok(()) } else { Err(Errno::EACCES.into()) };
-        }
-        // Linux: fs/namei.c, generic_permission(). Capabilities of another user namespace do not reach root's files.
-        let has = |capability| {
-            status.has_capability(capability)
-                && self.resolver.views.shares_user_namespace(tid).unwrap_or(false)
-        };
-        let any_execute = mode & 0o111 != 0 || object.is_dir();
-        let only_looks = want == 4 || (object.is_dir() && want & 2 == 0);
-        let permitted = allows(class_of(uid))
-            || (has(CAP_DAC_OVERRIDE) && (want & 1 == 0 || any_execute))
-            || (has(CAP_DAC_READ_SEARCH) && only_looks);
-        if permitted { Ok(()) } else { Err(Errno::EACCES.into()) }
+        scope::permit(&self.resolver.views, tid, object, want, who)
     }
 
     /// The real object that a `like` row stands for, as the task sees it.
@@ -194,9 +163,6 @@ pub enum Who {
     /// The real ids: access(2).
     Real,
 }
-
-const CAP_DAC_OVERRIDE: u32 = 1;
-const CAP_DAC_READ_SEARCH: u32 = 2;
 
 /// The resolver's view of a carrier.
 struct Carried(Arc<dyn Carrier>);

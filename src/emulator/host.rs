@@ -67,6 +67,16 @@ pub fn uname(policy: &Policy) -> UnameView {
     }
 }
 
+/// The real host and domain name.
+pub fn uts_names() -> (String, String) {
+    nix::sys::utsname::uname().map_or_else(
+        |_| Default::default(),
+        |host| {
+            (host.nodename().to_string_lossy().into_owned(), host.domainname().to_string_lossy().into_owned())
+        },
+    )
+}
+
 /// The fields that a policy gives over those of a UTS namespace.
 pub fn uname_over(given: &Uname, host: &UtsName) -> UnameView {
     let pick = |given: &Option<Sourced<String>>, own: &OsStr| {

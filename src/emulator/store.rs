@@ -7,11 +7,17 @@ use bytes::Bytes;
 
 use super::abi::layout::Attr;
 use super::errno::Errno;
+use super::host;
 use super::object::{Inodes, Object, ObjectKind, child_key};
 use super::provider::{Cx, Host, MachineView, Providers, UnameView};
 use super::resolve::Names;
+use super::resolve::view::Views;
+use super::scope::ScopeId;
+use super::sys::{OsResult, process};
 use super::tree::Tree;
-use crate::policy::{Content, Row, What};
+use super::values::Values;
+use super::write::UtsName;
+use crate::policy::{Content, Row, Scope, Uname, What};
 
 /// The provider of files that can be opened but never have anything to read, such as a quiet `/dev/kmsg`.
 pub const BLOCKING: &str = "blocking";
@@ -26,8 +32,16 @@ pub struct Store {
     pub providers: Providers,
     /// The machine.
     pub machine: MachineView,
-    /// uname(2).
+    /// uname(2) when the run started, with what the policy gives.
     pub uname: UnameView,
+    /// The fields of uname(2) that the policy gives.
+    pub given: Uname,
+    /// The real host and domain name when the run started.
+    pub start: (String, String),
+    /// Tasks and their namespaces.
+    pub views: Arc<Views>,
+    /// What was written.
+    pub values: Values,
     /// The host's files.
     pub host: Arc<dyn Host>,
     /// Names for `*` rows.
@@ -55,17 +69,33 @@ impl Store {
     /// # Errors
     /// As the provider; EINVAL for what has no content of its own.
     pub fn content(&self, object: &Object, tid: u32) -> Result<Bytes, Errno> {
+        self.content_in(object, tid, None)
+    }
+
+    /// The content of an open file that is bound to a scope.
+    ///
+    /// # Errors
+    /// As [`Store::content`].
+    pub fn content_in(&self, object: &Object, tid: u32, bound: Option<ScopeId>) -> Result<Bytes, Errno> {
         let ObjectKind::File(row) = &object.kind else {
             return Err(Errno::EISDIR);
         };
+        if self.values.is_used()
+            && let Some(content) = self.written(object, row, tid, bound)
+        {
+            return Ok(content);
+        }
         match content_of(row) {
             Some(Content::Fixed(bytes)) => Ok(bytes.clone()),
             Some(Content::Provider(name)) => {
                 let provider = self.providers.get(name).ok_or(Errno::EIO)?;
+                let own = matches!(&row.what, What::File { scope: Scope::Uts, .. } if tid != 0)
+                    .then(|| self.uname(tid).ok())
+                    .flatten();
                 let cx = Cx {
                     host: &*self.host,
                     machine: self.machine,
-                    uname: &self.uname,
+                    uname: own.as_ref().unwrap_or(&self.uname),
                     path: &object.key,
                     tid,
                 };
@@ -73,6 +103,35 @@ impl Store {
             }
             Some(Content::Like(_)) | None => Err(Errno::EINVAL),
         }
+    }
+
+    /// uname(2) of a task. What the policy gives stands for the names that there were when the run started: a task
+    /// that sets its own sees them. Fields that the policy does not give are those of the task's UTS namespace.
+    ///
+    /// # Errors
+    /// As [`Views::open_of`]; EPERM where another UTS namespace cannot be entered.
+    pub fn uname(&self, tid: u32) -> OsResult<UnameView> {
+        let names = if self.views.shares_uts(tid)? {
+            process::uname()?
+        } else {
+            host::uname_in(self.views.open_namespace(tid, "uts")?)?
+        };
+        let mut view = host::uname_over(&self.given, &names);
+        let host_name = names.nodename().to_string_lossy();
+        let domain_name = names.domainname().to_string_lossy();
+        for (field, real, start, which) in [
+            (&mut view.nodename, host_name, &self.start.0, UtsName::Host),
+            (&mut view.domainname, domain_name, &self.start.1, UtsName::Domain),
+        ] {
+            if self.values.has(which.path())
+                && let Some((_, line)) = self.values.get(which.path(), self.scope(Scope::Uts, tid))
+            {
+                *field = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            } else if real != *start {
+                *field = real.into_owned();
+            }
+        }
+        Ok(view)
     }
 
     /// Metadata of an object.

@@ -11,6 +11,7 @@ use crate::emulator::resolve::{Final, Found};
 use crate::emulator::store;
 use crate::emulator::sys::file;
 use crate::emulator::syscall::{Call, Syscall};
+use crate::emulator::write;
 
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
@@ -44,7 +45,7 @@ fn access(call: &Call<'_>, dirfd: i32, path_arg: usize, mode: i32, flags: i32) -
         Found::Virtual(object) => {
             call.emulator.permit(call.tid, &object, mode.cast_unsigned(), who)?;
             let is_device = call.emulator.like(call.tid, &object)?.is_some() || store::is_blocking(&object);
-            if mode & libc::W_OK != 0 && !is_device {
+            if mode & libc::W_OK != 0 && !is_device && !write::is_writable(&object) {
                 return Err(Errno::EROFS.into());
             }
             Ok(Reply::success())

@@ -1,7 +1,7 @@
 //! open(2), creat(2), openat(2), openat2(2).
 //!
-//! The virtual tree behaves like a read-only mount: opening for writing is refused with EROFS after the
-//! permission check, as the kernel does for a file on a mount that is read-only.
+//! What cannot be written (`write = "deny"`) behaves like a file on a read-only mount: EROFS after the permission
+//! check. O_TRUNC, O_APPEND and O_CREAT have no effect on a file that exists, as in procfs.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,6 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::for_paths;
 use crate::emulator::abi::OpenFlags;
+use crate::emulator::carrier::Opening;
 use crate::emulator::context::Who;
 use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
@@ -18,6 +19,7 @@ use crate::emulator::resolve::{Final, Found, Query, Real};
 use crate::emulator::store;
 use crate::emulator::sys::file;
 use crate::emulator::syscall::{Call, Syscall};
+use crate::emulator::write;
 
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
@@ -168,17 +170,20 @@ fn open_virtual(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<Ow
     if store::is_blocking(object) {
         return open_blocking(flags);
     }
-    if changes {
+    if changes && !write::is_writable(object) {
         return Err(Errno::EROFS.into());
     }
     if flags.has(libc::O_DIRECT) && !is_handle {
         return Err(Errno::EINVAL.into());
     }
-    let content = call.emulator.store.content(object, call.tid)?;
+    let store = &call.emulator.store;
+    let bound = if write::is_writable(object) { store.bound_scope(object, call.tid) } else { None };
+    let content = store.content_in(object, call.tid, bound)?;
     tracing::trace!(row = %row.origin, "opening a virtual file");
-    let flags = if is_handle { 0 } else { flags.native & libc::O_NONBLOCK };
+    let flags = if is_handle { libc::O_RDONLY } else { kept(flags) | flags.native & libc::O_NOFOLLOW };
+    let opening = Opening { content, bound };
     // A fault, not a refusal: the supervisor's full descriptor table must not look like the tracee's.
-    call.emulator.carrier.open_file(object, content, flags).or_fault("open a virtual file")
+    call.emulator.carrier.open_file(object, opening, flags).or_fault("open a virtual file")
 }
 
 fn open_dir(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<OwnedFd, Failure> {

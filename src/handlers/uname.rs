@@ -3,10 +3,8 @@
 use super::trap_if;
 use crate::emulator::abi::{COMPAT_MACHINE, layout};
 use crate::emulator::failure::{Failure, OrFault};
-use crate::emulator::host;
 use crate::emulator::provider::UnameView;
 use crate::emulator::reply::Reply;
-use crate::emulator::sys::process;
 use crate::emulator::syscall::{Activation, Call, Syscall};
 use crate::policy::Policy;
 
@@ -32,17 +30,9 @@ fn uname(call: &Call<'_>, fields: usize, width: usize) -> Result<Reply, Failure>
     Ok(Reply::stored(call.args[0], layout::utsname(&all.map(String::as_str)[..fields], width)))
 }
 
-/// Fields that the policy does not give are those of the caller's own UTS namespace, as they are now.
 fn view(call: &Call<'_>) -> Result<UnameView, Failure> {
-    let given = &call.emulator.uname;
     let views = &call.emulator.resolver.views;
-    let names = if views.shares_uts(call.tid).or_gone("look at the namespace of a task")? {
-        process::uname().or_fault("ask for the own uname")?
-    } else {
-        let namespace = views.open_namespace(call.tid, "uts").or_gone("open the namespace of a task")?;
-        host::uname_in(namespace).or_fault("enter the UTS namespace of a task")?
-    };
-    let view = host::uname_over(given, &names);
+    let view = call.emulator.store.uname(call.tid).or_gone("ask for the names of a task")?;
     Ok(under_personality(view, views.personality(call.tid).or_gone("read the personality of a task")?))
 }
 

@@ -91,9 +91,36 @@ const SCOPE: Key = key("scope", Kind::OneOf(SCOPES), "the namespace that a value
 const WRITE: Key = key(
     "write",
     Kind::OneOf(WRITES),
-    "what a write does: keep it, ignore it, deny it, or forward it to the real file and keep it when that fails \
-     (keep)",
+    "what a write does: keep it, ignore it, deny it as a read-only mount does (EROFS), or forward it to the real \
+     file and keep it when that fails (sysctl: keep, file: deny)",
 );
+const CHOICES: Key = key("choices", Kind::Texts, "the only values that can be written");
+const OTHERWISE: Key = key(
+    "otherwise",
+    Kind::OneOf(&["EINVAL", "ENOENT"]),
+    "the errno for a value that is none of the choices (EINVAL)",
+);
+const REVERSED: Key = key(
+    "reversed",
+    Kind::Text,
+    "a pair whose first is greater: refuse (EINVAL), or the values that are kept instead",
+);
+const NOT_BELOW: Key = key(
+    "not_below",
+    Kind::Text,
+    "the file whose first value is the least that the first one can be (EINVAL)",
+);
+const NOT_ABOVE: Key =
+    key("not_above", Kind::Text, "the file whose first value is the most that the first one can be (EINVAL)");
+const ALSO: Key = key("also", Kind::Texts, "files that a write gives the same value; `*` stands for all");
+const FOLLOWS: Key =
+    key("follows", Kind::Text, "the file whose written value shows here until this one is written");
+const NEEDS: Key = key(
+    "needs",
+    Kind::OneOf(super::rules::CAPABILITY_NAMES),
+    "the capability without which writing fails with EPERM",
+);
+const POLL: Key = key("poll", Kind::Flag, "whether a change wakes poll(2) with POLLPRI and POLLERR (false)");
 const WHEN: Key = key(
     "when",
     Kind::OneOf(WHENS),
@@ -188,6 +215,15 @@ pub const SECTIONS: &[Section] = &[
             MODE,
             SCOPE,
             WRITE,
+            CHOICES,
+            OTHERWISE,
+            REVERSED,
+            NOT_BELOW,
+            NOT_ABOVE,
+            ALSO,
+            FOLLOWS,
+            NEEDS,
+            POLL,
             WHEN,
             DOC,
             SOURCE,
@@ -208,6 +244,15 @@ pub const SECTIONS: &[Section] = &[
             MODE,
             SCOPE,
             WRITE,
+            CHOICES,
+            OTHERWISE,
+            REVERSED,
+            NOT_BELOW,
+            NOT_ABOVE,
+            ALSO,
+            FOLLOWS,
+            NEEDS,
+            POLL,
             WHEN,
             DOC,
             SOURCE,

@@ -1,7 +1,7 @@
 //! Policies: the public, declarative description of the virtual tree (`schema = 1`).
 //!
 //! [`model`] holds the merged result that the emulator consumes. [`keys`] is the format as a table, [`parse`]
-//! and [`rows`] read one file, [`load`] finds, includes and merges files, `expand` adds the rows that follow
+//! and [`rows`] read one file ([`rules`]: what writes have to obey), [`load`] finds, includes and merges files, `expand` adds the rows that follow
 //! from others, `check` finds contradictions, [`show`] prints a merged policy, [`import`] reads
 //! sysctl.conf(5), [`schema`] gives the JSON Schema.
 
@@ -15,6 +15,7 @@ pub mod load;
 pub mod model;
 pub mod parse;
 pub mod rows;
+pub mod rules;
 pub mod schema;
 pub mod show;
 

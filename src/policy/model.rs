@@ -107,10 +107,53 @@ pub enum WriteRule {
     Keep,
     /// Validated, accepted and dropped.
     Ignore,
-    /// Refused; the file shows no write bits that would help (EACCES).
+    /// Opening for writing is refused as on a read-only mount: EROFS, after the permission check.
     Deny,
     /// Tried on the real file, kept in the virtual tree when that cannot be done.
     Forward,
+}
+
+/// What becomes of a pair of numbers whose first is greater than the second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reversed {
+    /// EINVAL.
+    Refuse,
+    /// These are kept instead, as one line.
+    Becomes(String),
+}
+
+/// What writes have to obey beyond type and range. Other files are named by their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteRules {
+    /// The only values that can be set, each without the final newline; any when empty.
+    pub choices: Vec<String>,
+    /// The errno for other values is ENOENT (and not EINVAL).
+    pub other_is_enoent: bool,
+    /// What becomes of a reversed pair; `None`: nothing is looked at.
+    pub reversed: Option<Reversed>,
+    /// The first value must not be below that of this file.
+    pub not_below: Option<String>,
+    /// The first value must not be above that of this file.
+    pub not_above: Option<String>,
+    /// Files that get the same value; a `*` component stands for all that exist.
+    pub also: Vec<String>,
+    /// The file whose written value shows until this one is written.
+    pub follows: Option<String>,
+    /// The capability that a writer needs in the user namespace that owns the scope's namespace.
+    pub needs: Option<u32>,
+    /// Changes wake poll(2) with POLLPRI and POLLERR.
+    pub poll: bool,
+}
+
+impl WriteRules {
+    /// Whether a value is only taken as a whole: the kernel's handlers with such rules work on a copy, so that values
+    /// before a bad one are not applied.
+    pub fn is_whole(&self) -> bool {
+        self.reversed.is_some()
+            || self.not_below.is_some()
+            || self.not_above.is_some()
+            || !self.choices.is_empty()
+    }
 }
 
 /// When a row applies.
@@ -147,6 +190,8 @@ pub enum What {
         scope: Scope,
         /// What a write does.
         write: WriteRule,
+        /// What writes have to obey.
+        rules: Arc<WriteRules>,
     },
     /// A directory, merged with the real one when there is one.
     Dir,
@@ -160,9 +205,10 @@ pub enum What {
 }
 
 impl What {
-    /// A file with free text and one value for the whole tree.
+    /// A file with free text and one value for the whole tree, which nobody can write.
     pub fn file(content: Content) -> Self {
-        What::File { content, codec: None, scope: Scope::default(), write: WriteRule::default() }
+        let (scope, write) = (Scope::default(), WriteRule::Deny);
+        What::File { content, codec: None, scope, write, rules: Arc::default() }
     }
 }
 

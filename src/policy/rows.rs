@@ -3,7 +3,10 @@
 use super::diagnostic::{Report, hint};
 use super::keys;
 use super::parse::Fields;
-use super::{Content, Machine, Row, Scope, Sourced, StatfsMatch, StatfsRow, Uname, What, When, WriteRule};
+use super::rules;
+use super::{
+    Content, Machine, Row, Scope, Sourced, StatfsMatch, StatfsRow, Uname, What, When, WriteRule, WriteRules,
+};
 use crate::emulator::codec::Codec;
 
 /// Capacity of strings when the row gives none: a page without the final newline.
@@ -76,7 +79,8 @@ pub(super) fn sysctl(fields: &Fields<'_>, report: &mut Report) -> Option<Row> {
     });
     let codec = codec(fields, report);
     let content = content(fields, report, &["value", "provider"], codec.as_ref());
-    Some(row(fields, report, path?, file_of(fields, content?, codec), 0o644))
+    let rules = rules::of(fields, report, codec.as_ref());
+    Some(row(fields, report, path?, file_of(fields, content?, codec, rules), 0o644))
 }
 
 /// `[[file]]`.
@@ -89,7 +93,8 @@ pub(super) fn file(fields: &Fields<'_>, report: &mut Report) -> Option<Row> {
             report.add(fields.origin(), format!("{name} needs a type"));
         }
     }
-    Some(row(fields, report, path?, file_of(fields, content?, codec), 0o444))
+    let rules = rules::of(fields, report, codec.as_ref());
+    Some(row(fields, report, path?, file_of(fields, content?, codec, rules), 0o444))
 }
 
 /// `[[dir]]`.
@@ -142,7 +147,7 @@ fn row(fields: &Fields<'_>, report: &mut Report, path: String, what: What, defau
     }
 }
 
-fn file_of(fields: &Fields<'_>, content: Content, codec: Option<Codec>) -> What {
+fn file_of(fields: &Fields<'_>, content: Content, codec: Option<Codec>, rules: WriteRules) -> What {
     // Words outside their sets were reported already; these have no place for a second report.
     let mut quiet = Report::default();
     let scope = match fields.text(&mut quiet, "scope").as_ref().map(|word| word.value.as_str()) {
@@ -157,9 +162,11 @@ fn file_of(fields: &Fields<'_>, content: Content, codec: Option<Codec>) -> What 
         Some("ignore") => WriteRule::Ignore,
         Some("deny") => WriteRule::Deny,
         Some("forward") => WriteRule::Forward,
-        _ => WriteRule::Keep,
+        Some(_) => WriteRule::Keep,
+        None if fields.section.name == "sysctl" => WriteRule::Keep,
+        None => WriteRule::Deny,
     };
-    What::File { content, codec, scope, write }
+    What::File { content, codec, scope, write, rules: rules.into() }
 }
 
 fn content(

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Content, Policy, Row, Scope, StatfsMatch, StatfsRow, What, When, WriteRule};
+use super::{
+    Content, Policy, Reversed, Row, Scope, StatfsMatch, StatfsRow, What, When, WriteRule, WriteRules, rules,
+};
 use crate::emulator::codec::Codec;
 
 /// The whole policy; loading the text gives an equal policy, origins aside.
@@ -63,7 +65,7 @@ pub fn row(row: &Row) -> String {
         let _ = writeln!(out, "{key} = {value}");
     };
     let heading = match &row.what {
-        What::File { content, codec, scope, write } => {
+        What::File { content, codec, scope, write, rules } => {
             // A dot in the first component would be taken for the separator of the key.
             let has_key = codec.is_some() && matches!(content, Content::Fixed(_) | Content::Provider(_));
             let first_has_dot =
@@ -91,9 +93,11 @@ pub fn row(row: &Row) -> String {
             if *scope != Scope::Global {
                 put("scope", quoted(scope_name(*scope)));
             }
-            if *write != WriteRule::Keep {
+            let usual = if sysctl.is_some() { WriteRule::Keep } else { WriteRule::Deny };
+            if *write != usual {
                 put("write", quoted(write_name(*write)));
             }
+            put_rules(rules, &mut put);
             if sysctl.is_some() { "[[sysctl]]" } else { "[[file]]" }
         }
         What::Dir => {
@@ -152,6 +156,40 @@ fn put_codec(codec: &Codec, put: &mut impl FnMut(&str, String)) {
             numbers("ulong-list", ((*min).into(), (*max).into()), ulong);
             put("len", len.to_string());
         }
+    }
+}
+
+fn put_rules(rules: &WriteRules, put: &mut impl FnMut(&str, String)) {
+    let list = |texts: &[String]| {
+        let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+        format!("[{}]", texts.join(", "))
+    };
+    if !rules.choices.is_empty() {
+        put("choices", list(&rules.choices));
+    }
+    if rules.other_is_enoent {
+        put("otherwise", quoted("ENOENT"));
+    }
+    match &rules.reversed {
+        Some(Reversed::Refuse) => put("reversed", quoted("refuse")),
+        Some(Reversed::Becomes(line)) => put("reversed", quoted(line)),
+        None => {}
+    }
+    let files =
+        [("not_below", &rules.not_below), ("not_above", &rules.not_above), ("follows", &rules.follows)];
+    for (name, path) in files {
+        if let Some(path) = path {
+            put(name, quoted(path));
+        }
+    }
+    if !rules.also.is_empty() {
+        put("also", list(&rules.also));
+    }
+    if let Some(capability) = rules.needs.and_then(rules::capability_name) {
+        put("needs", quoted(capability));
+    }
+    if rules.poll {
+        put("poll", "true".into());
     }
 }
 

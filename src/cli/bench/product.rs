@@ -4,6 +4,7 @@ use std::io::Read;
 
 use sysemu::emulator::backend::BackendChoice;
 use sysemu::emulator::backend::notify::NotifyOptions;
+use sysemu::emulator::carrier::Opening;
 use sysemu::policy::Loader;
 use sysemu::{StartOptions, Supervisor};
 
@@ -38,7 +39,8 @@ pub fn carrier_alone(args: &BenchArgs) -> Measure {
         let object = emulator.store.object(guest::MANAGED).ok_or("the measured row is not there")?;
         guest::times(calls, || {
             let content = emulator.store.content(&object, std::process::id()).map_err(|_| "no content")?;
-            let fd = emulator.carrier.open_file(&object, content, 0).map_err(|errno| errno.to_string())?;
+            let opening = Opening { content, bound: None };
+            let fd = emulator.carrier.open_file(&object, opening, 0).map_err(|errno| errno.to_string())?;
             let len = nix::unistd::read(&fd, &mut [0; 64]).map_err(|errno| errno.to_string())?;
             if len > 0 { Ok(()) } else { Err("an empty file".to_owned()) }
         })

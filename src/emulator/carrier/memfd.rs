@@ -8,13 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use nix::errno::Errno as OsErrno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::Carrier;
+use super::{Carrier, Opening};
 use crate::emulator::object::{Object, ObjectKind};
 use crate::emulator::resolve::Identify;
 use crate::emulator::store::{Store, content_of};
@@ -151,12 +150,13 @@ impl Carrier for MemfdCarrier {
         "memfd"
     }
 
-    fn open_file(&self, object: &Object, content: Bytes, flags: i32) -> OsResult<OwnedFd> {
-        let flags = flags | libc::O_RDONLY;
+    fn open_file(&self, object: &Object, opening: Opening, flags: i32) -> OsResult<OwnedFd> {
+        // What is opened is a link below /proc.
+        let flags = flags & !libc::O_NOFOLLOW;
         if let Some((fd, _)) = self.kept(object)? {
             return file::open(None, &file::self_fd_path(fd.as_fd()), flags);
         }
-        let (fd, identity) = self.make_file(object, &content)?;
+        let (fd, identity) = self.make_file(object, &opening.content)?;
         self.pass(identity);
         file::open(None, &file::self_fd_path(fd.as_fd()), flags)
     }
@@ -168,7 +168,8 @@ impl Carrier for MemfdCarrier {
 
     fn open_path(&self, object: &Object) -> OsResult<OwnedFd> {
         let content = self.store.content(object, 0).unwrap_or_default();
-        if object.is_dir() { self.open_dir(object, 0) } else { self.open_file(object, content, 0) }
+        let opening = Opening { content, bound: None };
+        if object.is_dir() { self.open_dir(object, 0) } else { self.open_file(object, opening, 0) }
     }
 
     fn adopt(&self, copy: &Stat, key: &Arc<str>) {

@@ -12,6 +12,7 @@ use nix::errno::Errno as OsErrno;
 
 use super::object::Object;
 use super::resolve::Identify;
+use super::scope::ScopeId;
 use super::store::Store;
 use super::sys::OsResult;
 use super::sys::file::Stat;
@@ -19,17 +20,25 @@ use super::sys::file::Stat;
 pub mod fuse;
 pub mod memfd;
 
+/// What a new open file starts with.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Its content now.
+    pub content: Bytes,
+    /// The scope that it is bound to; `None` when values are those of whoever reads or writes.
+    pub bound: Option<ScopeId>,
+}
+
 /// A way to make descriptors for virtual objects.
 pub trait Carrier: Identify {
     /// Name for logs and `sysemu doctor`.
     fn name(&self) -> &'static str;
 
-    /// A new open file description of a file whose content is `content`, with these open(2) flags (access
-    /// mode O_RDONLY; O_NONBLOCK and the like).
+    /// A new open file description of a file, with these open(2) flags (an access mode, O_NONBLOCK and the like).
     ///
     /// # Errors
     /// The supervisor's own failure, such as EMFILE.
-    fn open_file(&self, object: &Object, content: Bytes, flags: i32) -> OsResult<OwnedFd>;
+    fn open_file(&self, object: &Object, opening: Opening, flags: i32) -> OsResult<OwnedFd>;
 
     /// A new open file description of a directory that exists only virtually.
     ///

@@ -70,7 +70,7 @@ pub struct Resolver {
     /// The virtual tree.
     pub tree: Arc<Tree>,
     /// Tasks and what they see.
-    pub views: Views,
+    pub views: Arc<Views>,
     /// Virtual working directories.
     pub cwds: Cwds,
     carriers: Arc<dyn Identify>,
@@ -83,16 +83,16 @@ impl Resolver {
     /// A resolver for this tree.
     ///
     /// # Errors
-    /// Without `/proc` nothing can be resolved.
+    /// As getgroups(2).
     pub fn new(
         tree: Arc<Tree>,
         carriers: Arc<dyn Identify>,
         names: Arc<dyn Names>,
+        views: Arc<Views>,
     ) -> super::sys::OsResult<Self> {
         let groups = nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect();
         let own =
             FsIdentity { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), groups };
-        let views = Views::new()?;
         Ok(Resolver { tree, views, cwds: Cwds::default(), carriers, names, memo: Memo::default(), own })
     }
 

@@ -242,6 +242,30 @@ pub fn inotify_add_watch(inotify: BorrowedFd<'_>, path: &CStr, mask: u32) -> OsR
     check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) })
 }
 
+/// The bytes of a file handle (name_to_handle_at(2)) of what a path leads to, a final link followed.
+///
+/// # Errors
+/// EOPNOTSUPP: the file system has none. EOVERFLOW: it is longer than any that is asked for here.
+pub fn handle(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
+    const BYTES: usize = 64;
+    #[repr(C)]
+    struct Handle {
+        head: libc::file_handle,
+        bytes: [u8; BYTES],
+    }
+    // SAFETY: plain old data; zero is a valid handle.
+    let mut handle: Handle = unsafe { std::mem::zeroed() };
+    handle.head.handle_bytes = BYTES as u32;
+    let mut mount = 0;
+    let head = (&raw mut handle).cast::<libc::file_handle>();
+    // SAFETY: the path is NUL-terminated; the handle is live and has room for as many bytes as it says, right behind
+    // its head.
+    let got =
+        unsafe { libc::name_to_handle_at(raw(at), path.as_ptr(), head, &mut mount, libc::AT_SYMLINK_FOLLOW) };
+    check(got)?;
+    Ok(handle.bytes[..(handle.head.handle_bytes as usize).min(BYTES)].to_vec())
+}
+
 /// memfd_create(2) with MFD_CLOEXEC and MFD_ALLOW_SEALING.
 ///
 /// # Errors

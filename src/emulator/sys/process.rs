@@ -53,6 +53,51 @@ pub fn pid_from_namespace(namespace: BorrowedFd<'_>, pid: i32) -> OsResult<i32> 
     check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, pid) })
 }
 
+/// NS_GET_USERNS and NS_GET_PARENT (`linux/nsfs.h`).
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
+const NS_GET_PARENT: libc::Ioctl = 0xb702;
+
+fn related_namespace(namespace: BorrowedFd<'_>, which: libc::Ioctl) -> OsResult<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), which) })?;
+    // SAFETY: as in `pidfd_open`.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The user namespace that owns a namespace (ioctl_ns(2)).
+///
+/// # Errors
+/// EPERM: it is outside of the caller's own.
+pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> OsResult<OwnedFd> {
+    related_namespace(namespace, NS_GET_USERNS)
+}
+
+/// The user namespace around a user namespace.
+///
+/// # Errors
+/// EPERM: it is outside of the caller's own.
+pub fn parent_of_namespace(namespace: BorrowedFd<'_>) -> OsResult<OwnedFd> {
+    related_namespace(namespace, NS_GET_PARENT)
+}
+
+/// sethostname(2) of the calling thread's UTS namespace.
+///
+/// # Errors
+/// As the man page.
+pub fn set_host_name(name: &[u8]) -> OsResult<()> {
+    super::count();
+    nix::unistd::sethostname(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name))
+}
+
+/// setdomainname(2) of the calling thread's UTS namespace.
+///
+/// # Errors
+/// As the man page.
+pub fn set_domain_name(name: &[u8]) -> OsResult<()> {
+    // SAFETY: the bytes are live, and the length is theirs.
+    check(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
 fn prctl(option: i32, arg: libc::c_ulong) -> OsResult<()> {
     // SAFETY: only options that take a plain number are used here.
     check(unsafe { libc::prctl(option, arg, 0, 0, 0) }).map(drop)
