@@ -1,11 +1,11 @@
 //! What reading a virtual file and listing a directory shows, against the real file of the same content on
-//! bare Linux, seen through a read-only bind mount (which is how the virtual tree behaves for writers).
+//! bare Linux, seen through a read-only bind mount (which is how `write = "deny"` behaves for writers).
 
 mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Run, guest, is_root, skip};
+use common::{Run, Scratch, guest, is_root, skip};
 
 /// Files with a number, a vector, a string and a long number. The virtual one has the real one's content.
 const FILES: [(&str, &str); 4] = [
@@ -45,6 +45,15 @@ const WITH_MEMFD: &[&str] = &[
     "fchown",
 ];
 
+/// The type of a row with this content.
+fn kind_of(content: &str) -> &'static str {
+    match content.split_ascii_whitespace().count() {
+        3 => "type = \"int-list\"\nlen = 3",
+        1 if content.trim_end().bytes().all(|byte| byte.is_ascii_digit()) => "type = \"ulong\"",
+        _ => "type = \"string\"",
+    }
+}
+
 fn compare(carrier: &str, declared: &[&str]) {
     if !is_root() {
         return skip("read_semantics", "a read-only bind mount needs root");
@@ -55,8 +64,11 @@ fn compare(carrier: &str, declared: &[&str]) {
         let content = std::fs::read_to_string(path).expect("readable");
         let run = Run::new(&[guest("reads").as_str(), path, &content]);
         let bare = run.read_only_sysctls().go().good();
-        let set = format!("{key}={}", content.trim_end());
-        let wrapped = run.under(&["--set", &set, "--carrier", carrier]).go().good();
+        let scratch = Scratch::new();
+        let (kind, value) = (kind_of(&content), content.trim_end().replace('\t', " "));
+        let row = format!("[[sysctl]]\nkey = \"{key}\"\nvalue = '{value}'\n{kind}\nwrite = \"deny\"\n");
+        let policy = scratch.write("p.toml", &format!("schema = 1\n{row}"));
+        let wrapped = run.under(&["-p", &policy, "--carrier", carrier]).go().good();
         assert_eq!(bare.lines().count(), wrapped.lines().count(), "{bare}\n{wrapped}");
         for (bare, wrapped) in bare.lines().zip(wrapped.lines()) {
             let name = bare.split(':').next().unwrap_or("");

@@ -1,0 +1,237 @@
+//! What writing a virtual sysctl does, against the real one of the same type on bare Linux, in namespaces of its own.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Run, Scratch, guest, is_ptrace, is_root, skip};
+
+/// A sysctl that belongs to a namespace, with a value, the ends of its range, and the rest of its row.
+struct Case {
+    key: &'static str,
+    value: &'static str,
+    ends: [&'static str; 2],
+    row: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        key: "net.ipv4.conf.lo.tag",
+        value: "7",
+        ends: ["0", "9"],
+        row: "type = \"int\"\nscope = \"net\"",
+    },
+    Case {
+        key: "net.core.somaxconn",
+        value: "7",
+        ends: ["0", "2147483647"],
+        row: "type = \"int\"\nrange = [0, 2147483647]\nscope = \"net\"",
+    },
+    Case {
+        key: "net.ipv4.tcp_keepalive_probes",
+        value: "7",
+        ends: ["0", "255"],
+        row: "type = \"uint\"\nrange = [0, 255]\nscope = \"net\"",
+    },
+    Case {
+        key: "net.ipv4.tcp_rmem",
+        value: "7 8 9",
+        ends: ["1", "2147483647"],
+        row: "type = \"int-list\"\nlen = 3\nrange = [1, 2147483647]\nscope = \"net\"",
+    },
+    Case { key: "kernel.shmmax", value: "7", ends: ["0", "9"], row: "type = \"ulong\"\nscope = \"ipc\"" },
+    Case {
+        key: "kernel.domainname",
+        value: "abc",
+        ends: ["x", "y"],
+        row: "type = \"string\"\nlen = 64\nscope = \"uts\"",
+    },
+    Case {
+        key: "net.ipv4.ip_local_port_range",
+        value: "20000 30000",
+        ends: ["1023", "65535"],
+        row: "type = \"int-list\"\nlen = 2\nrange = [1, 65535]\nreversed = \"refuse\"\nscope = \"net\"\n\
+              not_below = \"net.ipv4.ip_unprivileged_port_start\"\n\n\
+              [[sysctl]]\nkey = \"net.ipv4.ip_unprivileged_port_start\"\nvalue = \"1024\"\ntype = \"int\"",
+    },
+    Case {
+        key: "net.ipv4.ping_group_range",
+        value: "1 0",
+        ends: ["0", "4294967294"],
+        row: "type = \"ulong-list\"\nlen = 2\nrange = [0, 4294967294]\nreversed = \"1 0\"\nscope = \"net\"",
+    },
+];
+
+/// Lines that differ by declaration (DESIGN.md), by how they start: the kernel's own idea of a FUSE file's position when
+/// it is opened for appending.
+const DECLARED: &[&str] = &["append 2", "append 1 then 2"];
+
+/// In namespaces of its own, where writing real sysctls harms nobody.
+fn isolated(run: &Run) -> Run {
+    let mut words = vec!["unshare", "-n", "-i", "-u"];
+    words.extend(run.words());
+    Run::new(&words)
+}
+
+fn policy(scratch: &Scratch, key: &str, value: &str, row: &str) -> String {
+    scratch.write("p.toml", &format!("schema = 1\n[[sysctl]]\nkey = \"{key}\"\nvalue = \"{value}\"\n{row}\n"))
+}
+
+/// A handler of the kernel that does not move the position cannot be had from FUSE: only lseek(2) tells.
+fn without_position(line: &str) -> String {
+    match line.split_once(" position ") {
+        Some((before, after)) => format!("{before} {}", after.split_once(' ').map_or("", |(_, rest)| rest)),
+        None => line.to_owned(),
+    }
+}
+
+#[test]
+fn writing_gives_the_counts_errors_and_contents_of_the_real_file() {
+    if !is_root() {
+        return skip("write_semantics", "namespaces with sysctls of their own need root");
+    }
+    let mut wrong = Vec::new();
+    let mut unseen: BTreeSet<&str> = DECLARED.iter().copied().collect();
+    for case in CASES {
+        let scratch = Scratch::new();
+        let path = format!("/proc/sys/{}", case.key.replace('.', "/"));
+        let run = Run::new(&[&guest("writes"), &path, case.value, case.ends[0], case.ends[1]]);
+        let bare = isolated(&run).go().good();
+        let policy = policy(&scratch, case.key, case.value, case.row);
+        let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", "fuse"])).go().good();
+        assert_eq!(bare.lines().count(), wrapped.lines().count(), "{bare}\n{wrapped}");
+        assert!(bare.lines().count() > 100, "{bare}");
+        let keeps_position = case.row.contains("\"uint\"");
+        for (bare, wrapped) in bare.lines().zip(wrapped.lines()) {
+            let shown = |line: &str| if keeps_position { without_position(line) } else { line.to_owned() };
+            if shown(bare) == shown(wrapped) {
+                continue;
+            }
+            let name = bare.split(':').next().unwrap_or("");
+            if !DECLARED.contains(&name) || without_position(bare) != without_position(wrapped) {
+                wrong.push(format!("{}\n  - {bare}\n  + {wrapped}", case.key));
+            }
+            unseen.remove(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(unseen.is_empty(), "declared, but not different: {unseen:?}");
+}
+
+/// Runs a script bare and under rows that say what the kernel says, and expects the same output.
+#[track_caller]
+fn same(name: &str, rows: &str, script: &str) -> String {
+    let scratch = Scratch::new();
+    let policy = scratch.write("p.toml", &format!("schema = 1\n{rows}"));
+    let run = Run::shell(script);
+    let bare = isolated(&run).go();
+    let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", "fuse"])).go();
+    assert_eq!(bare.status, wrapped.status, "{name}: {} {}", bare.stderr, wrapped.stderr);
+    common::assert_same(name, &bare.stdout, &wrapped.stdout);
+    common::assert_same(name, &bare.stderr, &wrapped.stderr);
+    wrapped.stdout
+}
+
+const SOMAXCONN: &str = "[[sysctl]]\nkey = \"net.core.somaxconn\"\nvalue = \"4096\"\ntype = \"int\"\n\
+                         range = [0, 2147483647]\nscope = \"net\"\n";
+
+#[test]
+fn a_value_belongs_to_its_network_namespace() {
+    if !is_root() {
+        return skip("a_value_belongs_to_its_network_namespace", "network namespaces need root");
+    }
+    let script = "f=/proc/sys/net/core/somaxconn; cat $f; echo 5 >$f; cat $f; \
+                  unshare -n sh -c \"cat $f; echo 6 >$f; cat $f\"; cat $f; unshare -n cat $f; \
+                  exec 3<$f; echo 7 >$f; cat <&3; sysctl -w net.core.somaxconn=8; sysctl net.core.somaxconn; \
+                  sh -c 'sysctl -n net.core.somaxconn'; exec 4<$f; unshare -n sh -c 'cat <&4'; true";
+    let shown = same("scopes", SOMAXCONN, script);
+    assert!(shown.ends_with("7\nnet.core.somaxconn = 8\nnet.core.somaxconn = 8\n8\n8\n"), "{shown}");
+}
+
+#[test]
+fn who_may_write_is_decided_as_for_the_real_file() {
+    if !is_root() {
+        return skip("who_may_write_is_decided_as_for_the_real_file", "namespaces need root");
+    }
+    let rows = format!(
+        "{SOMAXCONN}[[sysctl]]\nkey = \"kernel.domainname\"\nvalue = \"(none)\"\ntype = \"string\"\nlen = 64\n\
+         scope = \"uts\"\n[[sysctl]]\nkey = \"kernel.shmmax\"\nvalue = \"18446744073692774399\"\ntype = \"ulong\"\n\
+         scope = \"ipc\"\n[[sysctl]]\nkey = \"vm.swappiness\"\nvalue = \"60\"\ntype = \"int\"\nrange = [0, 200]\n\
+         [[sysctl]]\nkey = \"user.max_uts_namespaces\"\nvalue = \"100\"\ntype = \"ulong\"\nscope = \"user\"\n"
+    );
+    // Opening for writing changes nothing.
+    let files = "net/core/somaxconn kernel/domainname kernel/shmmax vm/swappiness user/max_uts_namespaces";
+    let check = format!(
+        "for f in {files}; do (true >/proc/sys/$f) 2>/dev/null && echo $f || echo no $f; \
+         test -w /proc/sys/$f && echo may; done"
+    );
+    let script = format!(
+        "{check}; setpriv --reuid 65534 --clear-groups --inh-caps -all --bounding-set -all sh -c '{check}'; \
+         setpriv --reuid 65534 --clear-groups unshare -U -r -n -i -u sh -c '{check}'; unshare -U sh -c '{check}'"
+    );
+    same("permissions", &rows, &script);
+}
+
+#[test]
+fn rights_are_looked_at_again_at_each_write() {
+    if !is_root() {
+        return skip("rights_are_looked_at_again_at_each_write", "giving up root needs root");
+    }
+    let rows = format!(
+        "{SOMAXCONN}[[sysctl]]\nkey = \"net.ipv4.ip_forward\"\nvalue = \"0\"\ntype = \"int\"\nscope = \"net\"\n\
+         needs = \"CAP_NET_ADMIN\"\n"
+    );
+    let scratch = Scratch::new();
+    let given_up = "import os\ntry: os.setuid(1); os.write(3, b'1')\nexcept OSError as e: print(e)\n";
+    let without = "import os\nf = os.open('/proc/sys/net/ipv4/ip_forward', os.O_WRONLY)\n\
+                   try: os.write(f, b'0')\nexcept OSError as e: print(e)\n";
+    let (given_up, without) = (scratch.write("given_up.py", given_up), scratch.write("without.py", without));
+    let script = format!(
+        "exec 3>/proc/sys/net/core/somaxconn; echo 1 >/proc/sys/net/ipv4/ip_forward; echo 9 >&3; \
+         setpriv --reuid 65534 --clear-groups sh -c 'echo 10 >&3' 2>/dev/null || echo refused; python3 {given_up}; \
+         setpriv --bounding-set -all --inh-caps -all python3 {without}; \
+         cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ip_forward"
+    );
+    let shown = same("later", &rows, &script);
+    assert!(shown.contains("refused") && shown.matches("Operation not permitted").count() == 2, "{shown}");
+}
+
+#[test]
+fn write_rules_keep_ignore_and_deny() {
+    let scratch = Scratch::new();
+    let row = |key: &str, rest: &str| {
+        format!("[[sysctl]]\nkey = \"{key}\"\nvalue = \"1\"\ntype = \"int\"\n{rest}\n")
+    };
+    let rows = [
+        row("vm.kept", "mode = \"0666\""),
+        row("vm.ignored", "mode = \"0666\"\nwrite = \"ignore\""),
+        row("vm.denied", "mode = \"0666\"\nwrite = \"deny\""),
+        row("vm.read_only", "mode = \"0444\""),
+    ];
+    let file = "[[file]]\npath = \"/proc/sysemu-file\"\ncontent = \"x\\n\"\nmode = \"0666\"\n\
+                [[file]]\npath = \"/proc/sysemu-text\"\ncontent = \"x\\n\"\nmode = \"0666\"\nwrite = \"keep\"\n";
+    let policy = scratch.write("p.toml", &format!("schema = 1\n{}{file}", rows.concat()));
+    let script = r#"
+import os
+for p in 'sys/vm/kept', 'sys/vm/ignored', 'sys/vm/denied', 'sys/vm/read_only', 'sysemu-file', 'sysemu-text':
+    for text in b'2 \n', b'x':
+        try:
+            f = os.open('/proc/' + p, os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+            r = os.write(f, text)
+            os.close(f)
+        except OSError as e: r = e.strerror
+        print(p, os.access('/proc/' + p, os.W_OK), r, open('/proc/' + p).read().strip())
+"#;
+    let run = Run::new(&["python3", "-c", script]);
+    let carriers: &[&str] = if is_root() { &["fuse"] } else { &[] };
+    for carrier in carriers {
+        let shown = run.under(&["-p", &policy, "--carrier", carrier]).go().good();
+        let root_sees = "sys/vm/kept True 3 2\nsys/vm/kept True Invalid argument 2\n\
+                         sys/vm/ignored True 3 1\nsys/vm/ignored True Invalid argument 1\n\
+                         sys/vm/denied False Read-only file system 1\nsys/vm/denied False Read-only file system 1\n\
+                         sys/vm/read_only False Permission denied 1\nsys/vm/read_only False Permission denied 1\n\
+                         sysemu-file False Read-only file system x\nsysemu-file False Read-only file system x\n\
+                         sysemu-text True 3 2\nsysemu-text True 1 x\n";
+        assert_eq!(shown, root_sees, "{carrier}");
+    }
+}
