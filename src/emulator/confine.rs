@@ -24,8 +24,6 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_pivot_root,
     libc::SYS_chroot,
     libc::SYS_unshare,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_acct,

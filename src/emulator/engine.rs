@@ -51,7 +51,8 @@ pub trait Answer: Tracee {
     /// The call returns a new descriptor.
     ///
     /// # Errors
-    /// EMFILE when the caller's table is full; otherwise as [`Answer::resume`].
+    /// EMFILE when the caller's table is full; EROFS when it cannot have one that is written through; otherwise as
+    /// [`Answer::resume`].
     fn fd(&self, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<()>;
 }
 
@@ -116,6 +117,7 @@ impl Engine {
                     Ok(()) => Ok((Verdict::Fd, None)),
                     Err(OsErrno::EMFILE) => errno(answer, Errno::EMFILE),
                     Err(OsErrno::ENFILE) => errno(answer, Errno::ENFILE),
+                    Err(OsErrno::EROFS) => errno(answer, Errno::EROFS),
                     Err(OsErrno::ENOENT) => Err(OsErrno::ENOENT),
                     Err(error) => self.fault(call, "install a descriptor", error, answer),
                 }

@@ -72,8 +72,45 @@ impl Store {
         value.map(|(_, content)| content)
     }
 
+    /// The namespace of a task that values of a file belong to.
+    pub fn scope_of(&self, object: &Object, tid: u32) -> ScopeId {
+        match &object.kind {
+            ObjectKind::File(row) => match row.what {
+                What::File { scope, .. } => self.scope(scope, tid),
+                _ => scope::GLOBAL,
+            },
+            _ => scope::GLOBAL,
+        }
+    }
+
+    /// Whether a task has the capability that a row asks of writers.
+    pub fn may_write(&self, object: &Object, tid: u32) -> bool {
+        let ObjectKind::File(row) = &object.kind else { return false };
+        match &row.what {
+            What::File { scope, rules, .. } => {
+                rules.needs.is_none_or(|capability| self.is_capable(tid, *scope, capability))
+            }
+            _ => false,
+        }
+    }
+
     /// Writes `data` at `offset` for a task that has the permission. `bound` is the scope of its open file.
     pub fn write(
+        &self,
+        object: &Object,
+        tid: u32,
+        bound: Option<ScopeId>,
+        data: &[u8],
+        offset: u64,
+    ) -> Written {
+        if !self.may_write(object, tid) {
+            return refused(Errno::EPERM);
+        }
+        self.apply(object, tid, bound, data, offset)
+    }
+
+    /// As [`Store::write`], without a look at capabilities.
+    pub fn apply(
         &self,
         object: &Object,
         tid: u32,
@@ -85,11 +122,6 @@ impl Store {
         let What::File { scope: kind, write: rule, rules, codec, .. } = &row.what else {
             return refused(Errno::EINVAL);
         };
-        if let Some(capability) = rules.needs
-            && !self.is_capable(tid, *kind, capability)
-        {
-            return refused(Errno::EPERM);
-        }
         match rule {
             WriteRule::Deny => return refused(Errno::EROFS),
             WriteRule::Forward if !data.is_empty() => {

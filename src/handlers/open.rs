@@ -176,12 +176,13 @@ fn open_virtual(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<Ow
     if flags.has(libc::O_DIRECT) && !is_handle {
         return Err(Errno::EINVAL.into());
     }
+    call.emulator.carrier.look(call.tid);
     let store = &call.emulator.store;
     let bound = if write::is_writable(object) { store.bound_scope(object, call.tid) } else { None };
     let content = store.content_in(object, call.tid, bound)?;
     tracing::trace!(row = %row.origin, "opening a virtual file");
     let flags = if is_handle { libc::O_RDONLY } else { kept(flags) | flags.native & libc::O_NOFOLLOW };
-    let opening = Opening { content, bound };
+    let opening = Opening { content, tid: call.tid, bound };
     // A fault, not a refusal: the supervisor's full descriptor table must not look like the tracee's.
     call.emulator.carrier.open_file(object, opening, flags).or_fault("open a virtual file")
 }

@@ -1,4 +1,4 @@
-//! uname(2), and the older i386 calls that fill shorter structures.
+//! uname(2), and the older i386 calls that fill shorter structures; sethostname(2), setdomainname(2).
 
 use super::trap_if;
 use crate::emulator::abi::{COMPAT_MACHINE, layout};
@@ -6,6 +6,7 @@ use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::provider::UnameView;
 use crate::emulator::reply::Reply;
 use crate::emulator::syscall::{Activation, Call, Syscall};
+use crate::emulator::write::UtsName;
 use crate::policy::Policy;
 
 fn active(policy: &Policy) -> Activation {
@@ -18,7 +19,37 @@ pub fn rows() -> Vec<Syscall> {
         Syscall::new("uname", active, |call| uname(call, 6, layout::UTSNAME_FIELD)),
         Syscall::new("olduname", active, |call| uname(call, 5, layout::UTSNAME_FIELD)),
         Syscall::new("oldolduname", active, |call| uname(call, 5, OLDEST_FIELD)),
+        Syscall::new("sethostname", names_are_virtual, |call| set_name(call, UtsName::Host)),
+        Syscall::new("setdomainname", names_are_virtual, |call| set_name(call, UtsName::Domain)),
     ]
+}
+
+/// The calls matter where uname(2) or the files do not show the kernel's names by themselves.
+fn names_are_virtual(policy: &Policy) -> Activation {
+    let is_file = |path: &str| [UtsName::Host, UtsName::Domain].iter().any(|which| which.path() == path);
+    let given = policy.uname.nodename.is_some() || policy.uname.domainname.is_some();
+    trap_if(given || policy.rows.iter().any(|row| is_file(&row.path)))
+}
+
+/// Longest name (__NEW_UTS_LEN).
+const MAX_NAME: usize = 64;
+
+/// The supervisor sets the name on behalf of the caller, so that whoever polls the file is woken after the change and
+/// not before. Whatever is wrong with the call, the kernel says so.
+fn set_name(call: &Call<'_>, which: UtsName) -> Result<Reply, Failure> {
+    let Ok(len @ 0..=MAX_NAME) = usize::try_from(call.int(1)) else { return Ok(Reply::Continue) };
+    let mut name = [0; MAX_NAME];
+    if !matches!(call.read(call.args[0], &mut name[..len]), Ok(got) if got == len) {
+        return Ok(Reply::Continue);
+    }
+    match call.emulator.store.set_uts_name(call.tid, which, &name[..len]) {
+        Ok(Ok(())) => Ok(Reply::success()),
+        Ok(Err(errno)) => {
+            tracing::debug!(%errno, "a name is set by the program itself");
+            Ok(Reply::Continue)
+        }
+        Err(_) => Ok(Reply::Continue),
+    }
 }
 
 /// Bytes of one field of `struct oldold_utsname`.
@@ -32,6 +63,7 @@ fn uname(call: &Call<'_>, fields: usize, width: usize) -> Result<Reply, Failure>
 
 fn view(call: &Call<'_>) -> Result<UnameView, Failure> {
     let views = &call.emulator.resolver.views;
+    call.emulator.carrier.look(call.tid);
     let view = call.emulator.store.uname(call.tid).or_gone("ask for the names of a task")?;
     Ok(under_personality(view, views.personality(call.tid).or_gone("read the personality of a task")?))
 }

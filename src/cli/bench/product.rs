@@ -39,7 +39,7 @@ pub fn carrier_alone(args: &BenchArgs) -> Measure {
         let object = emulator.store.object(guest::MANAGED).ok_or("the measured row is not there")?;
         guest::times(calls, || {
             let content = emulator.store.content(&object, std::process::id()).map_err(|_| "no content")?;
-            let opening = Opening { content, bound: None };
+            let opening = Opening { content, tid: std::process::id(), bound: None };
             let fd = emulator.carrier.open_file(&object, opening, 0).map_err(|errno| errno.to_string())?;
             let len = nix::unistd::read(&fd, &mut [0; 64]).map_err(|errno| errno.to_string())?;
             if len > 0 { Ok(()) } else { Err("an empty file".to_owned()) }

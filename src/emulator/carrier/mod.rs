@@ -25,6 +25,8 @@ pub mod memfd;
 pub struct Opening {
     /// Its content now.
     pub content: Bytes,
+    /// The task that opens it.
+    pub tid: u32,
     /// The scope that it is bound to; `None` when values are those of whoever reads or writes.
     pub bound: Option<ScopeId>,
 }
@@ -58,6 +60,11 @@ pub trait Carrier: Identify {
     /// Recognises a copy of an object's file that a tracee made itself.
     fn adopt(&self, copy: &Stat, key: &Arc<str>) {
         let _ = (copy, key);
+    }
+
+    /// Takes note of what tracees wrote and nobody told of, before `looker` looks at a file.
+    fn look(&self, looker: u32) {
+        let _ = looker;
     }
 
     /// The mount id that statx(2) shows for descriptors.

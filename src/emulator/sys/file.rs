@@ -242,6 +242,15 @@ pub fn inotify_add_watch(inotify: BorrowedFd<'_>, path: &CStr, mask: u32) -> OsR
     check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) })
 }
 
+/// fcntl(2) F_SETLEASE.
+///
+/// # Errors
+/// EAGAIN: others have the file open. EINVAL: no leases there.
+pub fn set_lease(fd: BorrowedFd<'_>, kind: i32) -> OsResult<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) }).map(drop)
+}
+
 /// The bytes of a file handle (name_to_handle_at(2)) of what a path leads to, a final link followed.
 ///
 /// # Errors

@@ -142,6 +142,10 @@ impl<'t> PtraceAnswer<'t> {
         Ok(Some(made))
     }
 
+    fn is_virtual(&self, fd: BorrowedFd<'_>) -> OsResult<bool> {
+        Ok(self.engine.emulator.carrier.identify(&file::stat_fd(fd)?).is_some())
+    }
+
     fn deliver(&self, session: &mut Session<'_>, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<i64> {
         let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
         let kept =
@@ -150,6 +154,10 @@ impl<'t> PtraceAnswer<'t> {
         let flags = (status & kept).bits() | cloexec;
         if let Some(opened) = self.open_through_proc(session, fd, flags)? {
             return Ok(opened);
+        }
+        if (status & OFlag::O_ACCMODE) != OFlag::O_RDONLY && self.is_virtual(fd)? {
+            // A copy would swallow what is written, and the real file must not get it.
+            return Err(OsErrno::EROFS);
         }
         if let Some(made) = self.copy_file(session, fd, close_on_exec)? {
             return Ok(made);

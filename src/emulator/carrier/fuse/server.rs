@@ -129,7 +129,8 @@ impl Server {
         }
         let bound = self.store.bound_scope(object, req.pid());
         let content = self.store.content_in(object, req.pid(), bound);
-        Ok(Opening { content: content.map_err(|errno| Errno::from_i32(errno.raw()))?, bound })
+        let content = content.map_err(|errno| Errno::from_i32(errno.raw()))?;
+        Ok(Opening { content, tid: req.pid(), bound })
     }
 }
 
