@@ -10,7 +10,7 @@ use super::store::Store;
 use super::sys::file;
 use super::sys::{OsResult, process};
 use crate::emulator::tree::Entry;
-use crate::policy::{Reversed, Row, Scope, What, WriteRule, WriteRules};
+use crate::policy::{Reversed, Rounding, Row, Scope, What, WriteRule, WriteRules};
 use nix::errno::Errno as OsErrno;
 use nix::sched::{CloneFlags, setns};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +21,12 @@ pub fn is_writable(object: &Object) -> bool {
         ObjectKind::File(row) => matches!(&row.what, What::File { write, .. } if *write != WriteRule::Deny),
         _ => false,
     }
+}
+
+/// The file whose written value shows in an object.
+fn followed<'r>(object: &Object, rules: &'r WriteRules) -> Option<&'r str> {
+    let is_excepted = |name| rules.except.iter().any(|except| except == name);
+    rules.follows.as_deref().filter(|_| !object.key.split('/').any(is_excepted))
 }
 
 fn refused(errno: Errno) -> Written {
@@ -52,7 +58,7 @@ impl Store {
         let ObjectKind::File(row) = &object.kind else { return false };
         let What::File { rules, .. } = &row.what else { return false };
         self.values.is_used()
-            && [Some(&*object.key), Some(row.path.as_str()), rules.follows.as_deref()]
+            && [Some(&*object.key), Some(row.path.as_str()), followed(object, rules)]
                 .iter()
                 .flatten()
                 .any(|key| self.values.has(key))
@@ -61,14 +67,15 @@ impl Store {
     /// What was written to a file, or shows in it because it was written elsewhere.
     pub fn written(&self, object: &Object, row: &Row, tid: u32, bound: Option<ScopeId>) -> Option<Bytes> {
         let What::File { scope, rules, .. } = &row.what else { return None };
-        let keys = [Some(&*object.key), Some(row.path.as_str()), rules.follows.as_deref()];
+        let follows = followed(object, rules);
+        let keys = [&*object.key, row.path.as_str()];
         if !self.has_written(object) {
             return None;
         }
         let scope = bound.unwrap_or_else(|| self.scope(*scope, tid));
-        let own = keys[..2].iter().flatten().filter_map(|key| self.values.get(key, scope));
+        let own = keys.iter().filter_map(|key| self.values.get(key, scope));
         let value = own.max_by_key(|(order, _)| *order);
-        let value = value.or_else(|| self.values.get(rules.follows.as_deref()?, scope));
+        let value = value.or_else(|| self.values.get(follows?, scope));
         value.map(|(_, content)| content)
     }
 
@@ -160,6 +167,9 @@ impl Store {
 
     /// What the row's rules make of a write.
     fn obey(&self, rules: &WriteRules, tid: u32, mut written: Written) -> Written {
+        if let (Some(rounding), Some(content)) = (rules.rounding, &written.content) {
+            written.content = Some(rounded(content, rounding));
+        }
         let Some(content) = &written.content else { return written };
         if !rules.is_whole() {
             return written;
@@ -330,6 +340,15 @@ impl Store {
         }
         Ok(result)
     }
+}
+
+fn rounded(content: &[u8], rounding: Rounding) -> Vec<u8> {
+    let numbers = numbers(&String::from_utf8_lossy(content)).into_iter().map(|number| match rounding {
+        Rounding::Up(step) => (number + i128::from(step) - 1).div_euclid(step.into()) * i128::from(step),
+        Rounding::Down(step) => number.div_euclid(step.into()) * i128::from(step),
+    });
+    let words: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    format!("{}\n", words.join("\t")).into_bytes()
 }
 
 fn numbers(line: &str) -> Vec<i128> {

@@ -115,6 +115,14 @@ const NOT_ABOVE: Key =
 const ALSO: Key = key("also", Kind::Texts, "files that a write gives the same value; `*` stands for all");
 const FOLLOWS: Key =
     key("follows", Kind::Text, "the file whose written value shows here until this one is written");
+const EXCEPT: Key = key(
+    "except",
+    Kind::Texts,
+    "path components of files that do not follow, such as all, where `*` stands for many",
+);
+const ROUND_UP: Key = key("round_up", Kind::Number, "numbers are kept as multiples of this, rounded up");
+const ROUND_DOWN: Key =
+    key("round_down", Kind::Number, "numbers are kept as multiples of this, rounded down");
 const NEEDS: Key = key(
     "needs",
     Kind::OneOf(super::rules::CAPABILITY_NAMES),
@@ -222,6 +230,9 @@ pub const SECTIONS: &[Section] = &[
             NOT_ABOVE,
             ALSO,
             FOLLOWS,
+            EXCEPT,
+            ROUND_UP,
+            ROUND_DOWN,
             NEEDS,
             POLL,
             WHEN,
@@ -251,6 +262,9 @@ pub const SECTIONS: &[Section] = &[
             NOT_ABOVE,
             ALSO,
             FOLLOWS,
+            EXCEPT,
+            ROUND_UP,
+            ROUND_DOWN,
             NEEDS,
             POLL,
             WHEN,

@@ -122,6 +122,15 @@ pub enum Reversed {
     Becomes(String),
 }
 
+/// How numbers become multiples of one, as the kernel's ticks make them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// To the next multiple that is not less.
+    Up(u32),
+    /// To the last multiple that is not greater.
+    Down(u32),
+}
+
 /// What writes have to obey beyond type and range. Other files are named by their paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteRules {
@@ -139,6 +148,10 @@ pub struct WriteRules {
     pub also: Vec<String>,
     /// The file whose written value shows until this one is written.
     pub follows: Option<String>,
+    /// Path components of files that do not follow, where the row stands for many.
+    pub except: Vec<String>,
+    /// Numbers are kept as multiples of one.
+    pub rounding: Option<Rounding>,
     /// The capability that a writer needs in the user namespace that owns the scope's namespace.
     pub needs: Option<u32>,
     /// Changes wake poll(2) with POLLPRI and POLLERR.

@@ -3,7 +3,7 @@
 use super::diagnostic::Report;
 use super::parse::Fields;
 use super::rows::{check_path, sysctl_path};
-use super::{Reversed, WriteRules};
+use super::{Reversed, Rounding, WriteRules};
 use crate::emulator::codec::Codec;
 
 /// Capabilities by number, as far as rows can ask for them (capabilities(7)).
@@ -53,6 +53,8 @@ pub(super) fn of(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>
         not_above,
         also,
         follows,
+        except: fields.texts(report, "except").into_iter().map(|name| name.value).collect(),
+        rounding: rounding(fields, report, codec),
         needs: word(fields, "needs")
             .and_then(|word| CAPABILITIES.iter().find(|(name, _)| *name == word))
             .map(|(_, number)| *number),
@@ -95,6 +97,27 @@ fn reversed(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>) -> 
         Err(why) => {
             report
                 .add(text.origin, format!("reversed is \"refuse\" or two values; \"{}\" {why}", text.value));
+            None
+        }
+    }
+}
+
+fn rounding(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>) -> Option<Rounding> {
+    let (up, down) = (fields.number(report, "round_up"), fields.number(report, "round_down"));
+    let (step, make) = match (up, down) {
+        (None, None) => return None,
+        (Some(up), None) => (up, Rounding::Up as fn(u32) -> Rounding),
+        (None, Some(down)) => (down, Rounding::Down as fn(u32) -> Rounding),
+        (Some(_), Some(down)) => {
+            report.add(down.origin, "give one of round_up, round_down");
+            return None;
+        }
+    };
+    let is_number = !matches!(codec, None | Some(Codec::Str { .. } | Codec::Bool));
+    match u32::try_from(step.value) {
+        Ok(step) if step > 0 && is_number => Some(make(step)),
+        _ => {
+            report.add(step.origin, "rounding needs a type of numbers and a step from 1 to 4294967295");
             None
         }
     }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::{
-    Content, Policy, Reversed, Row, Scope, StatfsMatch, StatfsRow, What, When, WriteRule, WriteRules, rules,
+    Content, Policy, Reversed, Rounding, Row, Scope, StatfsMatch, StatfsRow, What, When, WriteRule,
+    WriteRules, rules,
 };
 use crate::emulator::codec::Codec;
 
@@ -184,6 +185,14 @@ fn put_rules(rules: &WriteRules, put: &mut impl FnMut(&str, String)) {
     }
     if !rules.also.is_empty() {
         put("also", list(&rules.also));
+    }
+    if !rules.except.is_empty() {
+        put("except", list(&rules.except));
+    }
+    match rules.rounding {
+        Some(Rounding::Up(step)) => put("round_up", step.to_string()),
+        Some(Rounding::Down(step)) => put("round_down", step.to_string()),
+        None => {}
     }
     if let Some(capability) = rules.needs.and_then(rules::capability_name) {
         put("needs", quoted(capability));
