@@ -105,6 +105,9 @@ pub struct RunArgs {
     /// Keep the supervisor, not the program, on this CPU
     #[arg(long, value_name = "CPU")]
     pub pin: Option<usize>,
+    /// Keep written values in this file: read at the start, replaced when the program ends
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
     /// Print counts and unowned paths when the program ended
     #[arg(long)]
     pub summary: bool,

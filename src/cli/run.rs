@@ -92,6 +92,7 @@ pub fn main(args: RunArgs) -> ExitCode {
         },
         notify: notify_options(&args.tuning),
         pin: args.pin,
+        state: args.state,
         summary: if args.summary { Summary::Print } else { Summary::Off },
         start_logging: Box::new(start_logging),
     });

@@ -22,6 +22,7 @@ pub mod provider;
 pub mod reply;
 pub mod resolve;
 pub mod scope;
+pub mod state;
 pub mod stats;
 pub mod store;
 pub mod supervisor;

@@ -16,6 +16,7 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -64,6 +65,8 @@ pub struct Launch {
     pub notify: NotifyOptions,
     /// The CPU that the server's threads stay on. The program is not held to it.
     pub pin: Option<usize>,
+    /// The file that keeps written values.
+    pub state: Option<PathBuf>,
     /// Whether to print counts.
     pub summary: Summary,
     /// Starts logging in the server, once it will make no more processes. What it gives is dropped when the

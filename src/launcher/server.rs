@@ -16,6 +16,7 @@ use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
 use crate::emulator::backend::ptrace::{Children, Event};
 use crate::emulator::confine::{self, Tracing};
 use crate::emulator::probe;
+use crate::emulator::state::StateFile;
 use crate::emulator::stats::{Stats, Verdict};
 use crate::emulator::sys::wait::{self, Change};
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
@@ -69,6 +70,9 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
         .build()
         .map_err(|error| Refusal::Own(error.to_string()))?;
     let emulator = &supervisor.engine().emulator;
+    let restore = |path| StateFile::restore(path, &emulator.store);
+    let state =
+        launch.state.as_deref().map(restore).transpose().map_err(|error| Refusal::Own(error.to_string()))?;
     if launch.summary == Summary::Print || tracing::enabled!(tracing::Level::DEBUG) {
         emulator.record_paths();
     }
@@ -87,7 +91,7 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
     })?;
     let (backend, carrier) = (supervisor.backend(), emulator.carrier.name());
     tracing::info!(pid = program.pid(), backend, carrier, "started {:?}", launch.command);
-    Ok(Server { supervisor, program, control: None, summary: launch.summary, log: Some(log) })
+    Ok(Server { supervisor, program, control: None, summary: launch.summary, state, log: Some(log) })
 }
 
 /// Holds all threads of this process, and those that they start, to one CPU.
@@ -115,6 +119,7 @@ struct Server {
     /// The front; gone once the program ended.
     control: Option<OwnedFd>,
     summary: Summary,
+    state: Option<StateFile>,
     log: Option<Box<dyn std::any::Any>>,
 }
 
@@ -122,6 +127,8 @@ impl Server {
     fn run(mut self) -> i32 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let result = runtime.and_then(|runtime| runtime.block_on(self.serve()));
+        // What is left behind when the program ends can write too.
+        self.save_state();
         match result {
             Ok(()) => 0,
             Err(error) => {
@@ -240,10 +247,22 @@ impl Server {
         Tree::Runs
     }
 
+    /// Writes the state file. Before the front ends, so that whoever starts the next run finds it.
+    fn save_state(&self) {
+        let emulator = &self.supervisor.engine().emulator;
+        emulator.carrier.look(std::process::id());
+        if let Some(state) = &self.state
+            && let Err(error) = state.save(&emulator.store)
+        {
+            eprintln!("sysemu: cannot save the state: {error}");
+        }
+    }
+
     /// Tells the front how the program ended, after everything else that is to be said.
     fn say_last(&mut self, control: &mut Option<UnixDatagram>, last_word: Option<Message>) {
         let Some(message) = last_word else { return };
         self.program.settle();
+        self.save_state();
         self.log = None;
         if self.summary == Summary::Print {
             let engine = self.supervisor.engine();
