@@ -380,8 +380,8 @@ fn permissions_are_those_of_sysctls_and_of_files() {
     let script = scratch.write("look.sh", look);
     let run = |prefix: &str| Run::shell(&format!("{prefix} sh {script}")).under(&["-p", &policy]).go().stdout;
     let refused = "Permission denied\n";
-    // Root is bound by the mode of a sysctl, not by that of another file; nobody writes.
-    assert_eq!(run(""), format!("1\n{refused}1\n0\n1\n"));
+    // Root is bound by the mode of a sysctl, not by that of another file.
+    assert_eq!(run(""), format!("1\n{refused}1\n0\n0\n"));
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
     assert_eq!(run(nobody), format!("{}1\n1\n", refused.repeat(3)));
     assert_eq!(run(&format!("{nobody} unshare -Ur")), format!("{}1\n1\n", refused.repeat(3)));

@@ -242,14 +242,19 @@ pub fn inotify_add_watch(inotify: BorrowedFd<'_>, path: &CStr, mask: u32) -> OsR
     check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) })
 }
 
-/// fcntl(2) F_SETLEASE.
+/// fcntl(2) F_SETLEASE. Whoever breaks the lease sends SIGURG, which by default is ignored (SIGIO would kill).
 ///
 /// # Errors
 /// EAGAIN: others have the file open. EINVAL: no leases there.
 pub fn set_lease(fd: BorrowedFd<'_>, kind: i32) -> OsResult<()> {
     // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
+    // SAFETY: no memory is passed.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, kind) }).map(drop)
 }
+
+/// Not in the libc crate for this target.
+const F_SETSIG: i32 = 10;
 
 /// The bytes of a file handle (name_to_handle_at(2)) of what a path leads to, a final link followed.
 ///
