@@ -332,3 +332,25 @@ print('by the reader', os.pread(reader, 9, 0))
          by the reader b'11\\n'\n"
     );
 }
+
+#[test]
+fn a_private_procfs_leads_to_the_values_of_the_writers_namespace() {
+    if !is_root() {
+        return skip("a_private_procfs_leads_to_the_values_of_the_writers_namespace", "mounting needs root");
+    }
+    let scratch = Scratch::new();
+    let rows = "[[sysctl]]\nkey = \"net.ipv4.ping_group_range\"\nvalue = \"1 0\"\ntype = \"ulong-list\"\nlen = 2\n\
+                scope = \"net\"\nreversed = \"1 0\"\n[[sysctl]]\nkey = \"net.ipv4.ip_unprivileged_port_start\"\n\
+                value = \"1024\"\ntype = \"int\"\nrange = [0, 65535]\nscope = \"net\"\n";
+    let policy = scratch.write("p.toml", &format!("schema = 1\n{rows}"));
+    let guest = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/guests/hardened.py");
+    let keys = ["net.ipv4.ping_group_range=0 2147483647", "net.ipv4.ip_unprivileged_port_start=0"];
+    let run = isolated(&Run::new(&["python3", guest, keys[0], keys[1]]));
+    let bare = run.go().good();
+    let outside = "; cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let words: Vec<String> = run.words().map(|word| format!("'{word}'")).collect();
+    let script = words.join(" ") + outside;
+    let wrapped = Run::shell(&script).under(&["-p", &policy, "--carrier", "fuse"]).go().good();
+    common::assert_same("procfs", &format!("{bare}1024\n"), &wrapped);
+    assert!(bare.contains("reopened: 0x9fa0 12\nnow: 0\t2147483647\n"), "{bare}");
+}

@@ -183,8 +183,14 @@ fn open_virtual(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<Ow
     tracing::trace!(row = %row.origin, "opening a virtual file");
     let flags = if is_handle { libc::O_RDONLY } else { kept(flags) | flags.native & libc::O_NOFOLLOW };
     let opening = Opening { content, tid: call.tid, bound };
+    let opened = call.emulator.carrier.open_file(object, opening, flags);
+    if let (true, Err(errno)) = (changes, &opened) {
+        // A fault would let the program write the real file.
+        tracing::warn!(path = %object.key, %errno, "cannot open a virtual file for writing");
+        return Err(Errno::EIO.into());
+    }
     // A fault, not a refusal: the supervisor's full descriptor table must not look like the tracee's.
-    call.emulator.carrier.open_file(object, opening, flags).or_fault("open a virtual file")
+    opened.or_fault("open a virtual file")
 }
 
 fn open_dir(call: &Call<'_>, object: &Object, flags: OpenFlags) -> Result<OwnedFd, Failure> {
