@@ -354,3 +354,59 @@ fn a_private_procfs_leads_to_the_values_of_the_writers_namespace() {
     common::assert_same("procfs", &format!("{bare}1024\n"), &wrapped);
     assert!(bare.contains("reopened: 0x9fa0 12\nnow: 0\t2147483647\n"), "{bare}");
 }
+
+#[test]
+fn offsets_count_only_while_the_policy_is_strict() {
+    let scratch = Scratch::new();
+    let rows = "[[sysctl]]\nkey = \"kernel.sysctl_writes_strict\"\nvalue = \"1\"\ntype = \"int\"\nrange = [-1, 1]\n\
+                mode = \"0666\"\n[[sysctl]]\nkey = \"vm.mine\"\nvalue = \"7\"\ntype = \"int\"\nmode = \"0666\"\n";
+    let policy = scratch.write("p.toml", &format!("schema = 1\n{rows}"));
+    let script = "cd /proc/sys; for strict in 1 0; do echo $strict >kernel/sysctl_writes_strict; echo 7 >vm/mine; \
+                  (printf 1; printf 2) >vm/mine; cat vm/mine; done";
+    if !is_root() {
+        return skip("offsets_count_only_while_the_policy_is_strict", "FUSE needs root");
+    }
+    assert_eq!(Run::shell(script).under(&["-p", &policy, "--carrier", "fuse"]).go().good(), "1\n2\n");
+}
+
+#[test]
+fn forwarded_values_reach_the_real_file_of_the_writers_namespace() {
+    if !is_root() {
+        return skip("forwarded_values_reach_the_real_file_of_the_writers_namespace", "namespaces need root");
+    }
+    let scratch = Scratch::new();
+    let rows = "[[sysctl]]\nkey = \"net.core.somaxconn\"\nvalue = \"5\"\ntype = \"int\"\nscope = \"net\"\n\
+                write = \"forward\"\n[[sysctl]]\nkey = \"net.core.none_such\"\nvalue = \"5\"\ntype = \"int\"\n\
+                range = [0, 9]\nscope = \"net\"\nwrite = \"forward\"\n";
+    let policy = scratch.write("p.toml", &format!("schema = 1\n{rows}"));
+    // What one namespace has really is what a program without sysemu, in the same one, sees: it waits beside it.
+    let script = "cd /proc/sys/net/core; cat somaxconn; echo 9 >somaxconn; cat somaxconn; echo x >somaxconn; \
+                  unshare -n sh -c 'cat somaxconn; echo 11 >somaxconn; cat somaxconn'; cat somaxconn; \
+                  echo 6 >none_such; cat none_such; echo 10 >none_such; cat none_such";
+    let inner = Run::shell(script).under(&["-p", &policy, "--carrier", "fuse"]);
+    let words: Vec<String> = inner.words().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    let outer = format!("{} 2>/dev/null; cat /proc/sys/net/core/somaxconn", words.join(" "));
+    assert_eq!(isolated(&Run::shell(&outer)).go().good(), "5\n9\n5\n11\n9\n6\n6\n9\n");
+}
+
+#[test]
+fn watchers_hear_of_writes() {
+    if !is_root() {
+        return skip("watchers_hear_of_writes", "FUSE needs root");
+    }
+    let rows =
+        "[[sysctl]]\nkey = \"net.core.somaxconn\"\nvalue = \"4096\"\ntype = \"int\"\nscope = \"net\"\n";
+    let scratch = Scratch::new();
+    let watch = r#"
+import ctypes, os, struct
+libc = ctypes.CDLL(None)
+path = '/proc/sys/net/core/somaxconn'
+watch = libc.inotify_init1(os.O_NONBLOCK)
+assert libc.inotify_add_watch(watch, path.encode(), 2 | 8 | 32) >= 0
+with open(path, 'w') as file: file.write('7\n')
+data = os.read(watch, 4096)
+print([struct.unpack_from('iIII', data, at)[1] for at in range(0, len(data), 16)])
+"#;
+    let script = format!("python3 {}", scratch.write("watch.py", watch));
+    same("inotify", rows, &script);
+}

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use sysemu::Supervisor;
 use sysemu::emulator::abi::{ABIS, Abi};
+use sysemu::emulator::codec::Codec;
 use sysemu::emulator::filter::{self, TrapAction};
 use sysemu::emulator::resolve::path::{Buffer, components, plain, read_path, wants_directory};
 use sysemu::emulator::resolve::{Final, Found, Query};
@@ -51,6 +52,32 @@ pub fn policy_parse(data: &[u8]) {
             (&again.path, &again.what, again.mode, again.when),
             (&row.path, &row.what, row.mode, row.when)
         );
+    }
+}
+
+/// Whatever is written, in two pieces, a file shows a value of its type afterwards, and the count is no more than was
+/// given. The first byte chooses the type, the second the offset.
+pub fn sysctl_write(data: &[u8]) {
+    let [kind, offset, data @ ..] = data else { return };
+    let (codec, first) = match kind % 7 {
+        0 => (Codec::Int { min: -5, max: 2000 }, "7"),
+        1 => (Codec::Uint { min: 0, max: 255 }, "7"),
+        2 => (Codec::Bool, "1"),
+        3 => (Codec::Str { max: 12 }, "abc"),
+        4 => (Codec::IntList { len: 3, min: 0, max: i32::MAX }, "7 8 9"),
+        5 => (Codec::Ulong { min: 0, max: u64::MAX }, "7"),
+        _ => (Codec::UlongList { len: 2, min: 1, max: 1 << 40 }, "7 8"),
+    };
+    let mut content = codec.canonical(first).expect("a good value").into_bytes();
+    let (left, right) = data.split_at(data.len() / 2);
+    for (piece, offset) in [(data, u64::from(*offset)), (left, 0), (right, left.len() as u64)] {
+        let written = codec.write(&content, piece, offset);
+        assert!(written.result.is_err() || written.result.is_ok_and(|count| count <= piece.len()));
+        content = written.content.unwrap_or(content);
+        match std::str::from_utf8(&content) {
+            Ok(text) => assert_eq!(codec.canonical(text).as_deref(), Ok(text), "{codec:?} {piece:?}"),
+            Err(_) => assert!(matches!(codec, Codec::Str { max } if content.len() <= max + 1)),
+        }
     }
 }
 

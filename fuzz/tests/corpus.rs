@@ -33,6 +33,12 @@ fn policy_parse() {
 }
 
 #[test]
+fn sysctl_write() {
+    replay("sysctl_write", sysemu_fuzz::sysctl_write);
+    random(sysemu_fuzz::sysctl_write, 20000);
+}
+
+#[test]
 fn path_resolve() {
     replay("path_resolve", sysemu_fuzz::path_resolve);
     random(sysemu_fuzz::path_resolve, 20000);

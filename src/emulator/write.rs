@@ -10,7 +10,7 @@ use super::store::Store;
 use super::sys::file;
 use super::sys::{OsResult, process};
 use crate::emulator::tree::Entry;
-use crate::policy::{Reversed, Rounding, Row, Scope, What, WriteRule, WriteRules};
+use crate::policy::{Reversed, Rounding, Row, Scope, What, When, WriteRule, WriteRules};
 use nix::errno::Errno as OsErrno;
 use nix::sched::{CloneFlags, setns};
 use std::os::fd::{AsFd, OwnedFd};
@@ -144,6 +144,7 @@ impl Store {
                 Ok(old) => old,
                 Err(errno) => return refused(errno),
             };
+            let offset = if offset == 0 || self.is_strict(tid) { offset } else { 0 };
             let written = match codec {
                 Some(codec) => codec.write(&old, data, offset),
                 None => write_text(&old, data, offset),
@@ -156,6 +157,18 @@ impl Store {
                 return written;
             }
         }
+    }
+
+    /// Whether the offset of a write(2) counts, by `kernel.sysctl_writes_strict` as the program sees it.
+    fn is_strict(&self, tid: u32) -> bool {
+        const STRICT: &str = "/proc/sys/kernel/sysctl_writes_strict";
+        let real = || self.host.read(STRICT).ok();
+        let content = match self.object(STRICT) {
+            Some(Object { kind: ObjectKind::File(row), .. }) if row.when == When::Missing => real(),
+            Some(object) => self.content(&object, tid).ok().map(|content| content.to_vec()),
+            None => real(),
+        };
+        content.is_none_or(|content| content.trim_ascii() == b"1")
     }
 
     fn is_capable(&self, tid: u32, kind: Scope, capability: u32) -> bool {

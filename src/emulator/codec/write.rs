@@ -1,7 +1,8 @@
 //! What write(2) does to a value: the bytes, the count that is returned, and the errors, as the kernel's handlers.
 //!
 //! Linux: kernel/sysctl.c, `do_proc_dointvec`, `do_proc_douintvec`, `do_proc_doulongvec_minmax`, `_proc_do_string`,
-//! `proc_get_long`, with `kernel.sysctl_writes_strict` at 1. Checked against the running kernel by
+//! `proc_get_long`, with `kernel.sysctl_writes_strict` at 1 (otherwise the
+//! caller gives 0 for every offset). Checked against the running kernel by
 //! `tests/write_semantics.rs`.
 
 use super::Codec;
