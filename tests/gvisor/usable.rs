@@ -13,6 +13,7 @@ pub fn cases() -> Vec<Trial> {
     trials.extend(everywhere("doctor", doctor));
     trials.extend(everywhere("empty_policy", empty_policy));
     trials.extend(everywhere("policy_with_rows", policy_with_rows));
+    trials.extend(everywhere("writing", writing));
     trials.extend(everywhere("no_notification", no_notification));
     trials
 }
@@ -111,6 +112,30 @@ cat /proc/sys/vm/none 2>&1; echo a | tr a b | tr b c; (exit 3); echo $?; sh -c '
     ];
     let outcome = Sandbox::new(setup).command(&words).limit(60).go();
     assert_eq!(outcome, Outcome { stdout: wanted.into(), stderr: "Terminated\n".into(), status: 9 });
+}
+
+/// Values written through memfds count when somebody looks next, also those of a process that ended.
+fn writing(setup: Setup) {
+    let script =
+        "f=/proc/sys/vm/swappiness; echo 33 >$f; cat $f; sh -c \"echo 34 >$f\"; cat $f; echo 500 >$f; cat $f
+sysctl -w vm.swappiness=35; sysctl vm.swappiness; echo 36 >>$f; busybox cat $f; test -w $f; echo $?
+echo 1 >/proc/sys/new/denied || echo denied";
+    let file = "/proc/sys/new/denied=x";
+    let words = ["sysemu", "--no-auto", "--set", "vm.swappiness=7", "--file", file, "--", "sh", "-c", script];
+    let outcome = Sandbox::new(setup).command(&words).limit(60).go();
+    if setup.name().ends_with("nobody") {
+        // As on Linux: root's file.
+        assert_eq!(
+            (outcome.stdout.as_str(), outcome.status),
+            ("7\n7\n7\nvm.swappiness = 7\n7\n1\ndenied\n", 0)
+        );
+        assert_eq!(outcome.stderr.matches("ermission denied").count(), 6, "{}", outcome.stderr);
+        return;
+    }
+    let wanted = "33\n34\n34\nvm.swappiness = 35\nvm.swappiness = 35\n36\n0\ndenied\n";
+    assert_eq!((outcome.stdout.as_str(), outcome.status), (wanted, 0), "{}", outcome.stderr);
+    let refused = outcome.stderr.lines().filter(|line| line.contains("500") && line.contains("EINVAL"));
+    assert_eq!(refused.count(), 1, "{}", outcome.stderr);
 }
 
 /// Notification can be asked for, and there is none.
