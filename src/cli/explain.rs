@@ -10,7 +10,7 @@ use sysemu::emulator::context::EmulatorError;
 use sysemu::emulator::object::{Object, ObjectKind};
 use sysemu::emulator::resolve::{Final, Found, Query};
 use sysemu::emulator::tree::{Entry, Tree};
-use sysemu::policy::{Content, Row, What, When};
+use sysemu::policy::{Content, Row, What, When, WriteRule};
 use sysemu::{BuildError, Policy, Supervisor};
 
 use super::args::{ExplainArgs, Format};
@@ -35,6 +35,9 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
                 for (name, text) in about.into_iter().filter(|(_, text)| !text.is_empty()) {
                     out!("  {name:<8} {text}");
                 }
+                if let Some(writes) = writes(row) {
+                    out!("  writes   {writes}");
+                }
             }
             if let Some(content) = &content {
                 out!("  content  {}", content.escape_debug());
@@ -48,7 +51,7 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
                 "text": text,
                 "row": row.as_ref().map(|row| json!({
                     "origin": row.origin.to_string(), "path": row.path, "kind": what(row),
-                    "doc": row.doc, "source": row.source,
+                    "doc": row.doc, "source": row.source, "writes": writes(row),
                 })),
                 "content": content,
             })
@@ -166,6 +169,18 @@ fn row_of(object: &Object) -> Option<Row> {
         ObjectKind::Dir(row) => row.as_deref().cloned(),
         ObjectKind::File(row) | ObjectKind::Link(row) => Some((**row).clone()),
     }
+}
+
+/// What a write does, where it does anything.
+fn writes(row: &Row) -> Option<&'static str> {
+    let What::File { content, write, .. } = &row.what else { return None };
+    Some(match write {
+        _ if matches!(content, Content::Like(_)) => return None,
+        WriteRule::Keep => "kept",
+        WriteRule::Ignore => "checked and dropped",
+        WriteRule::Deny => "refused (EROFS)",
+        WriteRule::Forward => "forwarded to the real file, else kept",
+    })
 }
 
 fn what(row: &Row) -> String {
