@@ -197,7 +197,7 @@ fn rights_are_looked_at_again_at_each_write() {
     }
     let rows = format!(
         "{SOMAXCONN}[[sysctl]]\nkey = \"net.ipv4.ip_forward\"\nvalue = \"0\"\ntype = \"int\"\nscope = \"net\"\n\
-         needs = \"CAP_NET_ADMIN\"\n"
+         needs = \"CAP_NET_ADMIN\"\n[[sysctl]]\nkey = \"kernel.cad_pid\"\nvalue = \"1\"\ntype = \"int\"\nmode = \"0600\"\n"
     );
     let scratch = Scratch::new();
     let given_up = "import os\ntry: os.setuid(1); os.write(3, b'1')\nexcept OSError as e: print(e)\n";
@@ -208,10 +208,12 @@ fn rights_are_looked_at_again_at_each_write() {
         "exec 3>/proc/sys/net/core/somaxconn; echo 1 >/proc/sys/net/ipv4/ip_forward; echo 9 >&3; \
          setpriv --reuid 65534 --clear-groups sh -c 'echo 10 >&3' 2>/dev/null || echo refused; python3 {given_up}; \
          setpriv --bounding-set -all --inh-caps -all python3 {without}; \
-         cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ip_forward"
+         cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/ip_forward; \
+         exec 4</proc/sys/kernel/cad_pid; cat <&4; exec 4</proc/sys/kernel/cad_pid; \
+         setpriv --reuid 65534 --clear-groups cat <&4 2>&1"
     );
     let shown = same("later", &rows, &script);
-    assert!(shown.contains("refused") && shown.matches("Operation not permitted").count() == 2, "{shown}");
+    assert!(shown.contains("refused") && shown.matches("Operation not permitted").count() == 3, "{shown}");
 }
 
 #[test]

@@ -267,6 +267,10 @@ impl Store {
             (!is_own).then(|| self.views.open_namespace(tid, link))
         });
         let namespace = namespace.transpose().ok()?;
+        // A thread cannot enter these.
+        if namespace.is_some() && matches!(kind, Scope::User | Scope::Pid) {
+            return None;
+        }
         let path = file::c_path(object.key.as_bytes()).ok()?;
         let write = || -> OsResult<(usize, Vec<u8>)> {
             let target = file::open(None, &path, libc::O_WRONLY)?;

@@ -93,6 +93,12 @@ impl Server {
         }
     }
 
+    /// Whether the caller may still do what its file was opened for. Linux: proc_sys_call_handler() looks at each
+    /// read(2) and write(2), because rights can be given up and descriptors passed on; other files are not looked at.
+    fn still_allows(&self, object: &Object, req: &Request, want: u32) -> bool {
+        !object.key.starts_with("/proc/sys/") || self.allows(object, req, want)
+    }
+
     /// Whether the caller may do this, with the rights that it has now.
     fn allows(&self, object: &Object, req: &Request, want: u32) -> bool {
         if req.pid() != 0 {
@@ -237,6 +243,9 @@ impl Filesystem for Server {
         let Some(open) = self.handle(fh) else {
             return reply.error(Errno::EBADF);
         };
+        if !self.still_allows(&open.object, req, 4) {
+            return reply.error(Errno::EPERM);
+        }
         match open.read(&self.store, req.pid(), offset, size as usize) {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(Errno::from_i32(errno.raw())),
@@ -258,8 +267,7 @@ impl Filesystem for Server {
         let Some(open) = self.handle(fh) else {
             return reply.error(Errno::EBADF);
         };
-        // Checked at each write(2), because rights can be given up and descriptors passed on.
-        if !self.allows(&open.object, req, 2) {
+        if !self.still_allows(&open.object, req, 2) {
             return reply.error(Errno::EPERM);
         }
         let appends = flags.0 & libc::O_APPEND != 0;
