@@ -126,7 +126,7 @@ fn add(context: &mut ScmpFilterContext, row: &Syscall, action: ScmpAction) -> Re
     if row.only_if.is_empty() {
         context.add_rule(action, syscall)?;
     }
-    for test in row.only_if {
+    for test in row.only_if.iter() {
         context.add_rule_conditional(action, syscall, &[comparison(test)])?;
     }
     Ok(())

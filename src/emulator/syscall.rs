@@ -1,6 +1,7 @@
 //! System call rows: what the filter traps and who answers it. Everything that depends on the set of calls
 //! (filter, names in logs, dispatch) derives from the rows.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub struct Syscall {
     /// What becomes of it under a policy.
     pub activation: fn(&Policy) -> Activation,
     /// Trapped only when one of these holds; always when empty.
-    pub only_if: &'static [ArgTest],
+    pub only_if: Cow<'static, [ArgTest]>,
     /// Who answers it.
     pub handler: Arc<HandlerFn>,
 }
@@ -72,7 +73,7 @@ impl Syscall {
         activation: fn(&Policy) -> Activation,
         handler: impl Fn(&Call<'_>) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
-        Syscall { name, activation, only_if: &[], handler: Arc::new(handler) }
+        Syscall { name, activation, only_if: Cow::Borrowed(&[]), handler: Arc::new(handler) }
     }
 }
 

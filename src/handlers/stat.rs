@@ -31,7 +31,7 @@ pub fn rows() -> Vec<Syscall> {
         })
     };
     let at = |name, shape| Syscall {
-        only_if: UNLESS_FSTAT_AT,
+        only_if: UNLESS_FSTAT_AT.into(),
         ..Syscall::new(name, for_paths, move |call| fstatat(call, shape))
     };
     vec![
@@ -43,7 +43,7 @@ pub fn rows() -> Vec<Syscall> {
         plain("lstat64", Final::NoFollow, StatShape::Stat64),
         at("newfstatat", StatShape::Stat),
         at("fstatat64", StatShape::Stat64),
-        Syscall { only_if: UNLESS_FSTAT_X, ..Syscall::new("statx", for_paths, statx) },
+        Syscall { only_if: UNLESS_FSTAT_X.into(), ..Syscall::new("statx", for_paths, statx) },
     ]
 }
 

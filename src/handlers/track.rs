@@ -34,7 +34,7 @@ pub fn rows() -> Vec<Syscall> {
     ];
     let mut rows: Vec<Syscall> =
         names.into_iter().map(|name| Syscall::new(name, for_paths, invalidate)).collect();
-    rows.push(Syscall { only_if: UNSHARE_TESTS, ..Syscall::new("unshare", for_paths, invalidate) });
+    rows.push(Syscall { only_if: UNSHARE_TESTS.into(), ..Syscall::new("unshare", for_paths, invalidate) });
     rows
 }
 

@@ -63,6 +63,11 @@ impl Abi {
     pub fn of(audit_arch: u32, nr: u32) -> Option<&'static Abi> {
         ABIS.iter().find(|abi| abi.audit_arch == audit_arch && abi.nr_bits == nr & X32_BIT)
     }
+
+    /// Whether pointers and registers have 32 bits.
+    pub fn is_32bit(&self) -> bool {
+        self.layout == Layout::I386
+    }
 }
 
 /// open(2) flags, decoded from the tracee's bit values.

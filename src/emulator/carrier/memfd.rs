@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod};
 
 use super::{Carrier, Opening};
+use crate::emulator::codec::write::Written;
 use crate::emulator::object::{Object, ObjectKind};
 use crate::emulator::resolve::Identify;
 use crate::emulator::scope::{self, ScopeId};
@@ -172,8 +173,20 @@ impl MemfdCarrier {
         let path = file::self_fd_path(file.as_fd());
         let (theirs, ours) = (file::open(None, &path, flags)?, file::open(None, &path, libc::O_RDONLY)?);
         let scope = opening.bound.unwrap_or_else(|| self.store.scope_of(object, opening.tid));
-        self.staged.add(&self.store, object, (opening.tid, scope), ours, content);
+        self.staged.add(&self.store, object, (opening.tid, scope), ours, (content, reads))?;
         Ok(theirs)
+    }
+
+    /// Brings what readers have open up to date.
+    fn refresh(&self, looker: u32) {
+        let shared: Vec<(ScopeId, Arc<Shared>)> =
+            self.shared.iter().map(|entry| (entry.key().1, entry.value().clone())).collect();
+        for (scope, shared) in shared {
+            let Ok(content) = self.store.content_in(&shared.object, looker, Some(scope)) else { continue };
+            if let Err(errno) = shared.update(&content) {
+                tracing::warn!(path = %shared.object.key, %errno, "readers keep an old value");
+            }
+        }
     }
 
     fn is_fixed(object: &Object) -> bool {
@@ -257,17 +270,27 @@ impl Carrier for MemfdCarrier {
     }
 
     fn look(&self, looker: u32) {
-        if !self.staged.commit(&self.store, looker) {
-            return;
+        if self.staged.commit(&self.store, looker) {
+            self.refresh(looker);
         }
-        let shared: Vec<(ScopeId, Arc<Shared>)> =
-            self.shared.iter().map(|entry| (entry.key().1, entry.value().clone())).collect();
-        for (scope, shared) in shared {
-            let Ok(content) = self.store.content_in(&shared.object, looker, Some(scope)) else { continue };
-            if let Err(errno) = shared.update(&content) {
-                tracing::warn!(path = %shared.object.key, %errno, "readers keep an old value");
-            }
+    }
+
+    fn is_staged(&self, file: &Stat) -> bool {
+        self.staged.has((file.dev, file.ino))
+    }
+
+    fn stage_copy(&self, original: &Stat, copy: OwnedFd) -> OsResult<bool> {
+        let Some(key) = self.identify(original) else { return Ok(false) };
+        self.adopt(&file::stat_fd(copy.as_fd())?, &key);
+        self.staged.add_copy((original.dev, original.ino), copy)
+    }
+
+    fn write(&self, file: &Stat, tid: u32, data: &[u8], offset: u64) -> Option<Written> {
+        let written = self.staged.write(&self.store, (file.dev, file.ino), tid, data, offset)?;
+        if written.content.is_some() {
+            self.refresh(tid);
         }
+        Some(written)
     }
 
     fn identity(&self, object: &Object) -> Option<Identity> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nix::errno::Errno as OsErrno;
 
+use super::codec::write::Written;
 use super::object::Object;
 use super::resolve::Identify;
 use super::scope::ScopeId;
@@ -65,6 +66,27 @@ pub trait Carrier: Identify {
     /// Takes note of what tracees wrote and nobody told of, before `looker` looks at a file.
     fn look(&self, looker: u32) {
         let _ = looker;
+    }
+
+    /// Whether a file is one open for writing that nobody else tells of writes to; see [`Carrier::write`].
+    fn is_staged(&self, file: &Stat) -> bool {
+        let _ = file;
+        false
+    }
+
+    /// Takes up a copy of such a file, made by a tracee; `false` when it is a copy of none.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    fn stage_copy(&self, original: &Stat, copy: OwnedFd) -> OsResult<bool> {
+        let _ = (original, copy);
+        Ok(false)
+    }
+
+    /// write(2) of such a file by a task; `None` when it is none.
+    fn write(&self, file: &Stat, tid: u32, data: &[u8], offset: u64) -> Option<Written> {
+        let _ = (file, tid, data, offset);
+        None
     }
 
     /// The mount id that statx(2) shows for descriptors.

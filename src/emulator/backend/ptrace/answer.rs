@@ -18,9 +18,9 @@ use crate::emulator::tracee::Tracee;
 
 /// Answers one call exactly once: dropped without an answer, it lets the call through.
 pub struct PtraceAnswer<'t> {
-    engine: &'t Engine,
-    tracees: &'t Tracees,
-    tid: u32,
+    pub(super) engine: &'t Engine,
+    pub(super) tracees: &'t Tracees,
+    pub(super) tid: u32,
     saved: Registers,
     session: RefCell<Option<Session<'t>>>,
     given: Cell<bool>,
@@ -42,7 +42,8 @@ impl<'t> PtraceAnswer<'t> {
         self.tid.cast_signed()
     }
 
-    fn give(&self, result: i64) -> OsResult<()> {
+    /// Lets the call return this.
+    pub(super) fn give(&self, result: i64) -> OsResult<()> {
         self.given.set(true);
         if let Some(session) = self.session.borrow_mut().take() {
             return session.finish(result);
@@ -54,7 +55,7 @@ impl<'t> PtraceAnswer<'t> {
     }
 
     /// Makes the tracee make calls.
-    fn with_session<T>(&self, act: impl FnOnce(&mut Session<'t>) -> OsResult<T>) -> OsResult<T> {
+    pub(super) fn with_session<T>(&self, act: impl FnOnce(&mut Session<'t>) -> OsResult<T>) -> OsResult<T> {
         let mut session = self.session.borrow_mut();
         if session.is_none() {
             let task = self.engine.emulator.resolver.views.task(self.tid)?;
@@ -66,7 +67,7 @@ impl<'t> PtraceAnswer<'t> {
         }
     }
 
-    fn stat_of(&self, fd: i64) -> OsResult<Stat> {
+    pub(super) fn stat_of(&self, fd: i64) -> OsResult<Stat> {
         let link = file::c_path(format!("{}/fd/{fd}", self.tid).as_bytes())?;
         file::stat(Some(self.engine.emulator.resolver.views.proc()), &link, 0)
     }
@@ -114,10 +115,21 @@ impl<'t> PtraceAnswer<'t> {
         fd: BorrowedFd<'_>,
         close_on_exec: bool,
     ) -> OsResult<Option<i64>> {
+        let carrier = &self.engine.emulator.carrier;
         let stat = file::stat_fd(fd)?;
-        let Some(key) = self.engine.emulator.carrier.identify(&stat) else { return Ok(None) };
+        let Some(key) = carrier.identify(&stat) else { return Ok(None) };
         if !stat.is(libc::S_IFREG) {
             return Ok(None);
+        }
+        let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+        let (is_read, is_written) = match status & OFlag::O_ACCMODE {
+            OFlag::O_RDONLY => (true, false),
+            OFlag::O_WRONLY => (false, true),
+            _ => (true, true),
+        };
+        if is_written && !carrier.is_staged(&stat) {
+            // A copy would swallow what is written, and the real file must not get it.
+            return Err(OsErrno::EROFS);
         }
         let name: String = key.trim_start_matches('/').chars().take(200).chain(['\0']).collect();
         let name = session.write(name.as_bytes())?;
@@ -127,7 +139,7 @@ impl<'t> PtraceAnswer<'t> {
         let number = made.cast_unsigned();
         let mut piece = vec![0u8; SCRATCH];
         let mut at = 0;
-        loop {
+        while is_read {
             let len = nix::sys::uio::pread(fd, &mut piece, at)?;
             if len == 0 {
                 break;
@@ -136,14 +148,17 @@ impl<'t> PtraceAnswer<'t> {
             session.call("pwrite64", [number, piece, len as u64, at.cast_unsigned(), 0, 0])?;
             at += len as i64;
         }
+        if is_written {
+            let path = file::c_path(format!("{}/fd/{made}", self.tid).as_bytes())?;
+            let views = &self.engine.emulator.resolver.views;
+            let copy = file::open(Some(views.proc()), &path, libc::O_RDONLY)?;
+            carrier.stage_copy(&stat, copy)?;
+            return Ok(Some(made));
+        }
         let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
         session.call("fcntl", [number, libc::F_ADD_SEALS as u64, seals as u64, 0, 0, 0])?;
-        self.engine.emulator.carrier.adopt(&self.stat_of(made)?, &key);
+        carrier.adopt(&self.stat_of(made)?, &key);
         Ok(Some(made))
-    }
-
-    fn is_virtual(&self, fd: BorrowedFd<'_>) -> OsResult<bool> {
-        Ok(self.engine.emulator.carrier.identify(&file::stat_fd(fd)?).is_some())
     }
 
     fn deliver(&self, session: &mut Session<'_>, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<i64> {
@@ -154,10 +169,6 @@ impl<'t> PtraceAnswer<'t> {
         let flags = (status & kept).bits() | cloexec;
         if let Some(opened) = self.open_through_proc(session, fd, flags)? {
             return Ok(opened);
-        }
-        if (status & OFlag::O_ACCMODE) != OFlag::O_RDONLY && self.is_virtual(fd)? {
-            // A copy would swallow what is written, and the real file must not get it.
-            return Err(OsErrno::EROFS);
         }
         if let Some(made) = self.copy_file(session, fd, close_on_exec)? {
             return Ok(made);
@@ -234,6 +245,9 @@ impl Answer for PtraceAnswer<'_> {
 
     fn fd(&self, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<()> {
         let delivered = self.with_session(|session| self.deliver(session, fd, close_on_exec))?;
+        if self.engine.emulator.carrier.is_staged(&file::stat_fd(fd)?) {
+            self.watch_writes(delivered);
+        }
         self.give(delivered)
     }
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno as OsErrno;
 use super::registers::{self, GADGET_LEN, Mode};
 use super::tracees::Tracees;
 use crate::emulator::sys::ptrace::{self, Registers, Stop};
+use crate::emulator::sys::seccomp::Instruction;
 use crate::emulator::sys::{OsResult, memory};
 use crate::emulator::syscall;
 
@@ -61,6 +62,38 @@ impl<'t> Session<'t> {
             deferred: 0,
             is_to_stop: false,
         })
+    }
+
+    /// The process that the tracee belongs to.
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Gives all threads of the process one more filter.
+    ///
+    /// # Errors
+    /// EACCES: the program gave up the right to. ESRCH: a thread has other filters. As [`Session::call`].
+    pub fn install_filter(&mut self, program: &[Instruction]) -> OsResult<()> {
+        let header_len = if self.mode == Mode::Compat { 8 } else { 16 };
+        let place = self.write(&[0; 16])? + 16;
+        let mut bytes = vec![0; 16];
+        bytes[..2].copy_from_slice(&u16::try_from(program.len()).map_err(|_| OsErrno::EINVAL)?.to_ne_bytes());
+        bytes[header_len / 2..header_len].copy_from_slice(&place.to_ne_bytes()[..header_len / 2]);
+        for instruction in program {
+            bytes.extend(instruction.code.to_ne_bytes());
+            bytes.extend([instruction.jt, instruction.jf]);
+            bytes.extend(instruction.k.to_ne_bytes());
+        }
+        if bytes.len() > SCRATCH {
+            return Err(OsErrno::ENOSPC);
+        }
+        let header = self.write(&bytes)?;
+        let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
+        match self.call("seccomp", [mode.into(), flags, header, 0, 0, 0])? {
+            0 => Ok(()),
+            // The thread that stands in the way.
+            _ => Err(OsErrno::ESRCH),
+        }
     }
 
     fn number(&self, name: &str) -> OsResult<u32> {

@@ -23,6 +23,7 @@ mod inject;
 mod registers;
 mod tracees;
 mod tracer;
+mod writes;
 
 use tracees::Tracees;
 pub use tracees::{Pass, Stops};
@@ -56,7 +57,7 @@ pub fn rows() -> Vec<Syscall> {
             Ok(Reply::Continue)
         },
     );
-    vec![Syscall { only_if: UNTRACED, ..clone }, Syscall { only_if: TRACING, ..ptrace }]
+    vec![Syscall { only_if: UNTRACED.into(), ..clone }, Syscall { only_if: TRACING.into(), ..ptrace }]
 }
 
 /// The kernel refuses a second tracer; why there is a first one only sysemu can say.

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 
+use super::writes::Watch;
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::ptrace::{self, Stop};
 
@@ -32,6 +33,8 @@ impl Pass {
 pub struct Tracees {
     stops: Stops,
     pass: Pass,
+    /// Descriptors whose writes are served.
+    pub watch: Watch,
     /// Some process has had more threads than one.
     has_threads: Cell<bool>,
     /// Addresses of gadgets by process.
@@ -48,6 +51,7 @@ impl Tracees {
         Tracees {
             stops,
             pass,
+            watch: Watch::new(pass),
             has_threads: Cell::new(false),
             gadgets: Default::default(),
             in_call: Default::default(),
@@ -112,6 +116,7 @@ impl Tracees {
     /// The thread, or process, ended.
     pub fn forget(&self, tid: i32) {
         self.gadgets.borrow_mut().remove(&tid.cast_unsigned());
+        self.watch.forget(tid.cast_unsigned());
         self.has_returned(tid);
     }
 

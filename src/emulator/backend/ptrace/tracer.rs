@@ -196,6 +196,9 @@ impl Tracer {
         let abi = Mode::of(&registers).abi();
         let (nr, args) = registers::call_of(&registers, abi);
         match self.engine.table.activation(abi, nr, args) {
+            Activation::Off if self.tracees.watch.may_concern(abi, nr, args) => {
+                self.serve(tid, abi, registers)
+            }
             Activation::Off => self.tracees.resume(tid, 0),
             Activation::Refuse(errno) => {
                 registers::skip(&mut registers, -i64::from(errno.raw()));
@@ -208,11 +211,12 @@ impl Tracer {
 
     fn serve(&self, tid: i32, abi: &Abi, registers: Registers) -> OsResult<()> {
         let (nr, args) = registers::call_of(&registers, abi);
-        let Some((_, syscall)) = self.engine.table.find(abi, nr) else {
+        let syscall = self.engine.table.find(abi, nr).map(|(_, syscall)| syscall.name);
+        if syscall.is_none() && !self.tracees.watch.selects(abi, nr) {
             // Another filter's event.
             return self.tracees.resume(tid, 0);
-        };
-        if syscall.name == CLONE {
+        }
+        if syscall == Some(CLONE) {
             let mut registers = registers;
             registers::set_first(&mut registers, abi, args[0] & !(libc::CLONE_UNTRACED as u64));
             ptrace::set_registers(tid, &registers)?;
@@ -221,7 +225,10 @@ impl Tracer {
         let tid = tid.cast_unsigned();
         let call = Notification { id: 0, tid, arch: abi.audit_arch, nr, args };
         let answer = PtraceAnswer::new(&self.engine, &self.tracees, tid, registers);
-        self.engine.serve(&call, &answer, self.before);
+        match syscall {
+            Some(_) => self.engine.serve(&call, &answer, self.before),
+            None => answer.serve_write(abi, nr, args),
+        }
         Ok(())
     }
 }

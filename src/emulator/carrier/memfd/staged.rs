@@ -1,5 +1,5 @@
-//! Writing through memfds. Nobody tells when a tracee writes one, so each open(2) for writing gets a memfd of its own,
-//! and what is in it counts as written when somebody looks next.
+//! Writing through memfds. Where nobody tells when a tracee writes one, each open(2) for writing gets a memfd of its own,
+//! and what is in it counts as written when somebody looks next. Where a backend hears of each write it is done here.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +8,8 @@ use bytes::Bytes;
 use nix::errno::Errno as OsErrno;
 use nix::sys::uio::pread;
 
+use super::Identity;
+use crate::emulator::codec::write::Written;
 use crate::emulator::object::Object;
 use crate::emulator::scope::ScopeId;
 use crate::emulator::store::Store;
@@ -26,8 +28,11 @@ struct Staged {
     scope: ScopeId,
     /// Read-only, so that the writers can be asked after.
     file: OwnedFd,
+    identity: Identity,
     /// What was in it at the last look.
     seen: Bytes,
+    /// Whether the opener also reads it.
+    is_read: bool,
     /// Whether the opener may write at all; beyond that nobody's rights can be looked at again.
     may_write: bool,
 }
@@ -41,21 +46,73 @@ impl StagedFiles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a file that a task gets for writing; `seen` is what it holds.
+    /// Takes up a file that a task gets for writing, and perhaps for reading `seen`, which it holds.
+    ///
+    /// # Errors
+    /// As fstat(2).
     pub fn add(
         &self,
         store: &Store,
         object: &Object,
         (tid, scope): (u32, ScopeId),
         file: OwnedFd,
-        seen: Bytes,
-    ) {
+        (seen, is_read): (Bytes, bool),
+    ) -> OsResult<()> {
         let may_write = store.may_write(object, tid);
+        let identity = identity_of(&file)?;
+        self.push(Staged { object: object.clone(), tid, scope, file, identity, seen, is_read, may_write });
+        Ok(())
+    }
+
+    fn push(&self, staged: Staged) {
         let mut list = self.list();
         if list.len() >= MAX_STAGED {
             list.remove(0);
         }
-        list.push(Staged { object: object.clone(), tid, scope, file, seen, may_write });
+        list.push(staged);
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, identity: Identity) -> bool {
+        self.list().iter().any(|staged| staged.identity == identity)
+    }
+
+    /// Takes up a copy of one of them; `false` when it is none.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn add_copy(&self, original: Identity, copy: OwnedFd) -> OsResult<bool> {
+        let found = self.list().iter().find(|staged| staged.identity == original).map(|staged| {
+            let object = staged.object.clone();
+            (object, staged.tid, staged.scope, staged.seen.clone(), staged.is_read, staged.may_write)
+        });
+        let Some((object, tid, scope, seen, is_read, may_write)) = found else { return Ok(false) };
+        let identity = identity_of(&copy)?;
+        self.push(Staged { object, tid, scope, file: copy, identity, seen, is_read, may_write });
+        Ok(true)
+    }
+
+    /// write(2) of one of them by a task; `None` when it is none.
+    pub fn write(
+        &self,
+        store: &Store,
+        identity: Identity,
+        tid: u32,
+        data: &[u8],
+        offset: u64,
+    ) -> Option<Written> {
+        let mut list = self.list();
+        let staged = list.iter_mut().find(|staged| staged.identity == identity)?;
+        let written = store.write(&staged.object, tid, Some(staged.scope), data, offset);
+        if written.content.is_some() && staged.is_read {
+            let shown = store.content_in(&staged.object, tid, Some(staged.scope));
+            if let Err(errno) =
+                shown.map_err(|errno| OsErrno::from_raw(errno.raw())).and_then(|now| staged.show(now))
+            {
+                tracing::warn!(path = %staged.object.key, %errno, "a reader keeps an old value");
+            }
+        }
+        Some(written)
     }
 
     /// Takes what was written since the last look, on behalf of a task that looks; whether anything changed.
@@ -80,7 +137,22 @@ impl StagedFiles {
     }
 }
 
+fn identity_of(file: &OwnedFd) -> OsResult<Identity> {
+    let stat = file::stat_fd(file.as_fd())?;
+    Ok((stat.dev, stat.ino))
+}
+
 impl Staged {
+    /// Puts a new value where the opener reads it.
+    fn show(&mut self, now: Bytes) -> OsResult<()> {
+        // Opened for this only: who has it open for writing decides whether it is still of interest.
+        let file = file::open(None, &file::self_fd_path(self.file.as_fd()), libc::O_WRONLY)?;
+        nix::sys::uio::pwrite(&file, &now, 0)?;
+        nix::unistd::ftruncate(&file, now.len() as i64)?;
+        self.seen = now;
+        Ok(())
+    }
+
     fn take(&mut self, store: &Store, now: Bytes, looker: u32) -> bool {
         if now == self.seen {
             return false;
