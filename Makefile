@@ -9,7 +9,8 @@ CARGO = . scripts/cargo-path && cargo
 BINARY = target/release/sysemu
 
 # What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
-BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs
+BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs \
+    --test write_semantics
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18

@@ -66,8 +66,13 @@ const CASES: &[Case] = &[
 /// it is opened for appending.
 const DECLARED: &[&str] = &["append 2", "append 1 then 2"];
 
-/// The program opens the supervisor's descriptor by a link, and with fewer flags.
-const DECLARED_FOR_PTRACE: &[&str] = &["O_WRONLY|O_NOFOLLOW", "O_WRONLY|O_SYNC", "O_WRONLY|O_NOATIME"];
+/// A memfd has a mode and an owner of its own, and is read in pieces. The program opens it by a link.
+const DECLARED_FOR_MEMFD: &[&str] = &["fchmod", "fchown", "1 then read", "O_WRONLY|O_NOFOLLOW"];
+
+/// What errors of write(2) come from: the file system, or the tracer that hears of each write.
+fn carrier() -> &'static str {
+    if is_ptrace() { "memfd" } else { "fuse" }
+}
 
 /// In namespaces of its own, where writing real sysctls harms nobody.
 fn isolated(run: &Run) -> Run {
@@ -94,8 +99,8 @@ fn writing_gives_the_counts_errors_and_contents_of_the_real_file() {
         return skip("write_semantics", "namespaces with sysctls of their own need root");
     }
     let mut wrong = Vec::new();
-    let more = if is_ptrace() { DECLARED_FOR_PTRACE } else { &[] };
-    let declared: BTreeSet<&str> = DECLARED.iter().chain(more).copied().collect();
+    let (more, declared) = if is_ptrace() { (DECLARED_FOR_MEMFD, &[][..]) } else { (&[][..], DECLARED) };
+    let declared: BTreeSet<&str> = declared.iter().chain(more).copied().collect();
     let mut unseen = declared.clone();
     for case in CASES {
         let scratch = Scratch::new();
@@ -103,7 +108,7 @@ fn writing_gives_the_counts_errors_and_contents_of_the_real_file() {
         let run = Run::new(&[&guest("writes"), &path, case.value, case.ends[0], case.ends[1]]);
         let bare = isolated(&run).go().good();
         let policy = policy(&scratch, case.key, case.value, case.row);
-        let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", "fuse"])).go().good();
+        let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", carrier()])).go().good();
         assert_eq!(bare.lines().count(), wrapped.lines().count(), "{bare}\n{wrapped}");
         assert!(bare.lines().count() > 100, "{bare}");
         let keeps_position = case.row.contains("\"uint\"");
@@ -127,11 +132,16 @@ fn writing_gives_the_counts_errors_and_contents_of_the_real_file() {
 /// Runs a script bare and under rows that say what the kernel says, and expects the same output.
 #[track_caller]
 fn same(name: &str, rows: &str, script: &str) -> String {
+    same_with(carrier(), name, rows, script)
+}
+
+#[track_caller]
+fn same_with(carrier: &str, name: &str, rows: &str, script: &str) -> String {
     let scratch = Scratch::new();
     let policy = scratch.write("p.toml", &format!("schema = 1\n{rows}"));
     let run = Run::shell(script);
     let bare = isolated(&run).go();
-    let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", "fuse"])).go();
+    let wrapped = isolated(&run.under(&["-p", &policy, "--carrier", carrier])).go();
     assert_eq!(bare.status, wrapped.status, "{name}: {} {}", bare.stderr, wrapped.stderr);
     common::assert_same(name, &bare.stdout, &wrapped.stdout);
     common::assert_same(name, &bare.stderr, &wrapped.stderr);
@@ -159,12 +169,6 @@ fn who_may_write_is_decided_as_for_the_real_file() {
     if !is_root() {
         return skip("who_may_write_is_decided_as_for_the_real_file", "namespaces need root");
     }
-    if is_ptrace() {
-        return skip(
-            "who_may_write_is_decided_as_for_the_real_file",
-            "only who sees the supervisor in procfs gets a descriptor",
-        );
-    }
     let rows = format!(
         "{SOMAXCONN}[[sysctl]]\nkey = \"kernel.domainname\"\nvalue = \"(none)\"\ntype = \"string\"\nlen = 64\n\
          scope = \"uts\"\n[[sysctl]]\nkey = \"kernel.shmmax\"\nvalue = \"18446744073692774399\"\ntype = \"ulong\"\n\
@@ -188,12 +192,6 @@ fn who_may_write_is_decided_as_for_the_real_file() {
 fn rights_are_looked_at_again_at_each_write() {
     if !is_root() {
         return skip("rights_are_looked_at_again_at_each_write", "giving up root needs root");
-    }
-    if is_ptrace() {
-        return skip(
-            "rights_are_looked_at_again_at_each_write",
-            "only who sees the supervisor in procfs gets a descriptor",
-        );
     }
     let rows = format!(
         "{SOMAXCONN}[[sysctl]]\nkey = \"net.ipv4.ip_forward\"\nvalue = \"0\"\ntype = \"int\"\nscope = \"net\"\n\
@@ -323,7 +321,7 @@ show('by a child', 'one')
 print('by the reader', os.pread(reader, 9, 0))
 "#;
     let run = Run::new(&["python3", "-u", "-c", script]);
-    let outcome = run.under(&["-p", &policy, "--carrier", "memfd"]).go();
+    let outcome = run.under(&["-p", &policy, "--backend", "notify", "--carrier", "memfd"]).go();
     let refused: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("refused")).collect();
     assert_eq!(refused.len(), 2, "{}", outcome.stderr);
     assert!(refused.iter().all(|line| line.contains("EINVAL") && line.contains("vm/one")), "{refused:?}");
@@ -352,7 +350,7 @@ fn a_private_procfs_leads_to_the_values_of_the_writers_namespace() {
     let outside = "; cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
     let words: Vec<String> = run.words().map(|word| format!("'{word}'")).collect();
     let script = words.join(" ") + outside;
-    let wrapped = Run::shell(&script).under(&["-p", &policy, "--carrier", "fuse"]).go().good();
+    let wrapped = Run::shell(&script).under(&["-p", &policy, "--carrier", carrier()]).go().good();
     common::assert_same("procfs", &format!("{bare}1024\n"), &wrapped);
     assert!(bare.contains("reopened: 0x9fa0 12\nnow: 0\t2147483647\n"), "{bare}");
 }
@@ -368,7 +366,7 @@ fn offsets_count_only_while_the_policy_is_strict() {
     if !is_root() {
         return skip("offsets_count_only_while_the_policy_is_strict", "FUSE needs root");
     }
-    assert_eq!(Run::shell(script).under(&["-p", &policy, "--carrier", "fuse"]).go().good(), "1\n2\n");
+    assert_eq!(Run::shell(script).under(&["-p", &policy, "--carrier", carrier()]).go().good(), "1\n2\n");
 }
 
 #[test]
@@ -385,7 +383,7 @@ fn forwarded_values_reach_the_real_file_of_the_writers_namespace() {
     let script = "cd /proc/sys/net/core; cat somaxconn; echo 9 >somaxconn; cat somaxconn; echo x >somaxconn; \
                   unshare -n sh -c 'cat somaxconn; echo 11 >somaxconn; cat somaxconn'; cat somaxconn; \
                   echo 6 >none_such; cat none_such; echo 10 >none_such; cat none_such";
-    let inner = Run::shell(script).under(&["-p", &policy, "--carrier", "fuse"]);
+    let inner = Run::shell(script).under(&["-p", &policy, "--carrier", carrier()]);
     let words: Vec<String> = inner.words().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
     let outer = format!("{} 2>/dev/null; cat /proc/sys/net/core/somaxconn", words.join(" "));
     assert_eq!(isolated(&Run::shell(&outer)).go().good(), "5\n9\n5\n11\n9\n6\n6\n9\n");
@@ -412,5 +410,30 @@ print([struct.unpack_from('iIII', data, at)[1] for at in range(0, len(data), 16)
     // With the ptrace backend the supervisor closes a description of its own, which shows as one more IN_CLOSE_WRITE.
     let mask = if is_ptrace() { "2 | 32" } else { "2 | 8 | 32" };
     let script = format!("python3 {}", scratch.write("watch.py", &watch.replace("MASK", mask)));
-    same("inotify", rows, &script);
+    same_with("fuse", "inotify", rows, &script);
+}
+
+/// Writers in all threads of a program, each with a descriptor of its own, and one that all share.
+#[test]
+fn threads_that_write_get_their_own_errors() {
+    let script = r#"
+import os, threading
+path, wrong = '/proc/sys/vm/swappiness', []
+shared = os.open(path, os.O_WRONLY)
+def write(number):
+    own = os.open(path, os.O_WRONLY)
+    for _ in range(50):
+        for fd in own, shared:
+            if os.pwrite(fd, b'%d\n' % number, 0) != len(b'%d\n' % number): wrong.append('count')
+            try: os.pwrite(fd, b'%d' % (number + 1000), 0); wrong.append('no error')
+            except OSError as e:
+                if e.errno != 22: wrong.append(str(e))
+    os.close(own)
+threads = [threading.Thread(target=write, args=(n,)) for n in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(wrong, open(path).read().strip() in map(str, range(8)))
+"#;
+    let run = Run::new(&["python3", "-c", script]);
+    assert_eq!(run.under(&["--set", "vm.swappiness=60", "--carrier", carrier()]).go().good(), "[] True\n");
 }

@@ -216,7 +216,7 @@ impl Run {
     pub fn under(&self, options: &[&str]) -> Self {
         let mut run = self.clone();
         let mut words = vec![sysemu_program().to_owned(), "--no-auto".to_owned()];
-        if is_ptrace() {
+        if is_ptrace() && !options.contains(&"--backend") {
             words.extend(["--backend", "ptrace"].map(str::to_owned));
         }
         words.extend(options.iter().map(|word| (*word).to_owned()));

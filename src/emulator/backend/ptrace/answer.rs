@@ -163,8 +163,13 @@ impl<'t> PtraceAnswer<'t> {
 
     fn deliver(&self, session: &mut Session<'_>, fd: BorrowedFd<'_>, close_on_exec: bool) -> OsResult<i64> {
         let status = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-        let kept =
-            OFlag::O_ACCMODE | OFlag::O_NONBLOCK | OFlag::O_APPEND | OFlag::O_DIRECT | OFlag::O_DIRECTORY;
+        let kept = OFlag::O_ACCMODE
+            | OFlag::O_NONBLOCK
+            | OFlag::O_APPEND
+            | OFlag::O_DIRECT
+            | OFlag::O_DIRECTORY
+            | OFlag::O_SYNC
+            | OFlag::O_NOATIME;
         let cloexec = if close_on_exec { libc::O_CLOEXEC } else { 0 };
         let flags = (status & kept).bits() | cloexec;
         if let Some(opened) = self.open_through_proc(session, fd, flags)? {

@@ -10,8 +10,11 @@ use nix::sys::uio::pread;
 
 use super::Identity;
 use crate::emulator::codec::write::Written;
+use crate::emulator::context::Who;
+use crate::emulator::errno::Errno;
+use crate::emulator::failure::Failure;
 use crate::emulator::object::Object;
-use crate::emulator::scope::ScopeId;
+use crate::emulator::scope::{self, ScopeId};
 use crate::emulator::store::Store;
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::file;
@@ -103,6 +106,10 @@ impl StagedFiles {
     ) -> Option<Written> {
         let mut list = self.list();
         let staged = list.iter_mut().find(|staged| staged.identity == identity)?;
+        // Checked at each write(2), because rights can be given up and descriptors passed on.
+        if let Err(Failure::Guest(_)) = scope::permit(&store.views, tid, &staged.object, 2, Who::Effective) {
+            return Some(Written { content: None, result: Err(Errno::EPERM), moves: false });
+        }
         let written = store.write(&staged.object, tid, Some(staged.scope), data, offset);
         if written.content.is_some() && staged.is_read {
             let shown = store.content_in(&staged.object, tid, Some(staged.scope));
