@@ -14,6 +14,7 @@ mod case;
 mod costs;
 mod facts;
 mod harness;
+mod loads;
 mod programs;
 mod start;
 mod usable;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         usable::cases(),
         programs::cases(),
         costs::cases(),
+        loads::cases(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
