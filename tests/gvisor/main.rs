@@ -43,9 +43,13 @@ fn everywhere(name: &str, case: fn(Setup)) -> Vec<Trial> {
 }
 
 /// A case for each version.
-fn versions(name: &str, case: fn(Setup)) -> Vec<Trial> {
+fn versions(name: &str, case: impl Fn(Setup) + Clone + Send + 'static) -> Vec<Trial> {
     let kinds = [Setup::NEWEST, Setup::OLDEST].into_iter();
-    kinds.map(|setup| trial(format!("{name}::{}", setup.name()), move || case(setup))).collect()
+    let one = |setup: Setup| {
+        let case = case.clone();
+        trial(format!("{name}::{}", setup.name()), move || case(setup))
+    };
+    kinds.map(one).collect()
 }
 
 fn main() -> ExitCode {

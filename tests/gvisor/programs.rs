@@ -4,11 +4,12 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::case::{Same, Table};
+use crate::case::{Same, Shows, Table};
 use crate::common::Outcome;
 use crate::common::gvisor::{Sandbox, Setup};
 use crate::{trial, versions};
 
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/programs.toml");
 
 /// Cases of `fixtures/programs.toml` that say the same twice inside gVisor.
@@ -39,13 +40,35 @@ const INSIDE: &[&str] = &[
     "terminal_script",
 ];
 
+/// Cases of `fixtures/programs.toml` that show there what they show on Linux, with the policy `gvisor` besides their own.
+const SHOWN: &[&str] = &[
+    "a_file_and_a_hidden_one",
+    "haproxy_and_numactl_see_the_machine",
+    "hwloc_tree",
+    "java_sees_the_machine",
+    "machine_of_four",
+    "monitors_read_sane_numbers",
+    "names_in_three_places",
+    "nginx_workers",
+    "podman_sees_the_machine",
+    "redis_without_warnings",
+    "release_under_a_personality",
+    "set_one_sysctl",
+    "sysctl_in_order",
+];
+
 pub fn cases() -> Vec<Trial> {
-    let cases: Vec<Same> = Table::read(TABLE).same;
-    let named = |name: &&str| {
-        let case = cases.iter().find(|case| case.name == *name).expect("a case of the table").clone();
+    let table = Table::read(TABLE);
+    let same_case = |name: &&str| {
+        let case = table.same.iter().find(|case| case.name == *name).expect("a case of the table").clone();
         trial(format!("same::{name}"), move || same(&case))
     };
-    let mut trials: Vec<Trial> = INSIDE.iter().map(named).collect();
+    let shown_case = |name: &&str| {
+        let case = table.shows.iter().find(|case| case.name == *name).expect("a case of the table").clone();
+        versions(&format!("shown::{name}"), move |setup| shown(&case, setup))
+    };
+    let mut trials: Vec<Trial> = INSIDE.iter().map(same_case).collect();
+    trials.extend(SHOWN.iter().flat_map(shown_case));
     trials.extend(versions("machine", machine));
     trials.extend(versions("redis_without_warnings", redis_without_warnings));
     trials.extend(versions("kubelet", kubelet));
@@ -54,15 +77,37 @@ pub fn cases() -> Vec<Trial> {
 
 fn same(case: &Same) {
     let run = |words: &[&str]| {
-        let script =
-            format!("export TZ=UTC LC_ALL=C HOME=/tmp/w/home; mkdir -p $HOME; cd /tmp/w\n{}", case.script);
-        let words = [words, &["bash", "-eu", "-o", "pipefail", "-c", &script]].concat();
+        let script = script(&case.script);
+        let words: Vec<&str> = words.iter().copied().chain(script.iter().map(String::as_str)).collect();
         let sandbox = Sandbox::new(Setup::NEWEST).with("fixtures/policies/trap-all.toml").command(&words);
         let outcome = sandbox.limit(2 * case.timeout).go();
         let normal = |text: String| normalised(&text, &case.normalise);
         Outcome { stdout: normal(outcome.stdout), stderr: normal(outcome.stderr), ..outcome }
     };
     assert_eq!(run(&["sysemu", "--no-auto", "--policy", "./trap-all.toml", "--"]), run(&[]));
+}
+
+/// A script of the table as bash runs it in a folder of its own.
+fn script(text: &str) -> [String; 6] {
+    let text = format!(
+        "export TZ=UTC LC_ALL=C HOME=/tmp/w/home; mkdir -p $HOME; cd /tmp/w\n{}",
+        text.replace("FIXTURES", FIXTURES)
+    );
+    ["bash", "-eu", "-o", "pipefail", "-c", &text].map(str::to_owned)
+}
+
+fn shown(case: &Shows, setup: Setup) {
+    let mut words = ["sysemu", "--no-auto", "-p", "gvisor"].map(str::to_owned).to_vec();
+    words.extend(case.args.iter().map(|arg| arg.replace("FIXTURES", FIXTURES)));
+    words.push("--".to_owned());
+    words.extend(script(&case.script));
+    let run = |words: &[String]| {
+        let outcome = Sandbox::new(setup).command(words).limit(3 * case.timeout).go();
+        Outcome { stdout: normalised(&outcome.stdout, &case.normalise), ..outcome }
+    };
+    let wanted = Outcome { stdout: case.stdout.clone(), stderr: String::new(), status: 0 };
+    assert_eq!(run(&words), wanted);
+    assert_ne!(run(&script(&case.script)), wanted, "it shows the same without sysemu");
 }
 
 /// The text after the case's own `sed` script.
