@@ -15,6 +15,7 @@ mod costs;
 mod facts;
 mod harness;
 mod loads;
+mod policies;
 mod programs;
 mod start;
 mod usable;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         usable::cases(),
         programs::cases(),
         costs::cases(),
+        policies::cases(),
         loads::cases(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
