@@ -58,7 +58,10 @@ fn catalogue(setup: Setup) {
     // What gVisor itself has empty has no line to print.
     let words: Vec<&str> = ["wc", "-c"].into_iter().chain(missing.iter().map(String::as_str)).collect();
     let sizes = Sandbox::new(setup).command(&words).go();
-    assert!(missing.len() <= 3 && sizes.good().lines().all(|line| line.trim().starts_with("0 ")), "{missing:?}");
+    assert!(
+        missing.len() <= 3 && sizes.good().lines().all(|line| line.trim().starts_with("0 ")),
+        "{missing:?}"
+    );
 }
 
 /// The keys of single files of the policies `linux` and `gvisor` that their owner can read.
@@ -135,7 +138,12 @@ runc run one; echo run $?"
     let outcome = wrapped(setup, &options, &script).go();
     let begin = "runc version\nspec 0\n";
     if setup.version == Version::V2024 {
-        assert_eq!(outcome.stdout, format!("{begin}5.15.0\n5.15.0\n60\n77777\n0\nrun 0\n"), "{}", outcome.stderr);
+        assert_eq!(
+            outcome.stdout,
+            format!("{begin}5.15.0\n5.15.0\n60\n77777\n0\nrun 0\n"),
+            "{}",
+            outcome.stderr
+        );
         return;
     }
     assert_eq!(outcome.stdout, format!("{begin}run 1\n"), "{}", outcome.stderr);

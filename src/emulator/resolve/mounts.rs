@@ -264,9 +264,11 @@ nonsense
         assert!(table.is_inside(mount_of_device((0, 23)), FsKind::Sysfs));
 
         // Two mounts of one procfs, one on the other.
-        for (path, point, rest) in
-            [("/proc/stat", "/proc", "/stat"), ("/proc/sys", "/proc/sys", ""), ("/proc/sys/vm/x", "/proc/sys", "/vm/x")]
-        {
+        for (path, point, rest) in [
+            ("/proc/stat", "/proc", "/stat"),
+            ("/proc/sys", "/proc/sys", ""),
+            ("/proc/sys/vm/x", "/proc/sys", "/vm/x"),
+        ] {
             let (mount, found) = table.locate(root, path);
             assert_eq!((mount.map(|mount| mount.point.as_str()), found), (Some(point), rest), "{path}");
             assert_eq!(table.holding(proc, path).map(|mount| mount.point.as_str()), Some(point), "{path}");
