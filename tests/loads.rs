@@ -19,6 +19,12 @@ fn threads_children_and_signals_at_once() {
 }
 
 #[test]
+fn signals_reach_a_program_that_makes_nothing_but_trapped_calls() {
+    let run = Run::new(&[&guest("alarms"), LOAD[0]]);
+    assert_eq!(run.under(OPTIONS).go().good(), "handled 20 killed 20 of 20\n");
+}
+
+#[test]
 fn a_go_program_that_opens_files_while_it_is_interrupted() {
     let words: Vec<String> =
         std::iter::once(go_guest("opens")).chain(OPENS.iter().map(|&word| word.to_owned())).collect();

@@ -9,6 +9,7 @@ use crate::versions;
 
 pub fn cases() -> Vec<Trial> {
     let mut trials = versions("loads::threads", threads);
+    trials.extend(versions("loads::signals", signals));
     trials.extend(versions("loads::go", go));
     trials.extend(versions("loads::kubernetes_reader", kubernetes_reader));
     trials.extend(versions("loads::pipelines", pipelines));
@@ -29,6 +30,13 @@ fn threads(setup: Setup) {
     let outcome = sandbox.go();
     assert_eq!((outcome.stderr.as_str(), outcome.status), ("", 0), "{}", outcome.stdout);
     assert_loaded(&outcome.stdout, rounds);
+}
+
+/// gVisor notifies no task of a signal that comes in a stop.
+fn signals(setup: Setup) {
+    let script = wrapped(OPTIONS, "alarms", &LOAD[..1]);
+    let outcome = Sandbox::new(setup).with(guest("alarms")).shell(&script).limit(120).go();
+    assert_eq!(outcome.good(), "handled 20 killed 20 of 20\n");
 }
 
 fn go(setup: Setup) {
