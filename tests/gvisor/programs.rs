@@ -42,6 +42,7 @@ const INSIDE: &[&str] = &[
     "sandbox_tools",
     "sort_and_compress",
     "sqlite_database",
+    "stress_ng_short",
     "sysctl_all",
     "systemd_sysctl_reads_its_file",
     "tar_round_trip",
