@@ -2,14 +2,14 @@
 
 SHELL = /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: help setup deps build test check demo bench fuzz programs soak release
+.PHONY: help setup deps build test check demo bench fuzz programs loads soak release
 
 CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
 BINARY = target/release/sysemu
 
 # What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
-BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs \
+BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs --test loads \
     --test write_semantics
 
 help: ## this list
@@ -47,6 +47,12 @@ bench: setup ## costs, as ratios to the floors of this machine
 programs: setup ## the long form of the runs with real programs
 	@$(CARGO) build --release --bins --quiet
 	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU=$$PWD/$(BINARY) cargo test --release --test programs
+
+loads: deps ## the load of threads, children and signals fifty times, with both backends and inside gVisor
+	@scripts/release >/dev/null
+	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test loads
+	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_BACKEND=ptrace cargo test --test loads
+	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test gvisor -- loads::
 
 soak: setup ## the runs with real programs over and over, SOAK_ROUNDS times (default 20)
 	@$(CARGO) build --release --bins --quiet

@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno as OsErrno;
+
 use super::trap_if;
 use crate::emulator::abi::layout::{self, Statfs, StatfsShape};
 use crate::emulator::failure::{Failure, OrFault};
@@ -53,10 +55,15 @@ fn statfs(call: &Call<'_>, by_path: bool, shape: StatfsShape) -> Result<Reply, F
             if call.emulator.statfs.is_empty() {
                 return Ok(Reply::Continue);
             }
-            let fs = file::statfs_fd(real.fd.as_fd()).or_fault("statfs a file of a task")?;
-            match replacement(&call.emulator.statfs, real.key.as_deref(), fs.f_type) {
-                Some(row) => (fs, Some(row)),
-                None => return Ok(Reply::Continue),
+            let key = real.key.as_deref();
+            let (fs, told) = match (file::statfs_fd(real.fd.as_fd()), key) {
+                (Ok(fs), _) => (fs, true),
+                (Err(OsErrno::ENOSYS), Some(key)) => (holder_of(key)?, false),
+                (Err(_), _) => return Ok(Reply::Continue),
+            };
+            match replacement(&call.emulator.statfs, key, fs.f_type) {
+                None if told => return Ok(Reply::Continue),
+                row => (fs, row),
             }
         }
         Found::OnBehalf(real) => {
@@ -75,13 +82,15 @@ fn statfs(call: &Call<'_>, by_path: bool, shape: StatfsShape) -> Result<Reply, F
     Ok(Reply::stored(buf, layout::statfs(call.abi.layout, shape, &fs)?))
 }
 
-/// The real file system that would hold a virtual object: that of the nearest directory that exists.
+/// The real file system that holds an object: that of the nearest directory that exists and tells. In gVisor of 2022
+/// most of procfs does not, but its root does.
 fn holder_of(key: &str) -> Result<Statfs, Failure> {
     let mut at = key;
     loop {
         let path = file::c_path(if at.is_empty() { b"/" } else { at.as_bytes() }).or_fault("copy a path")?;
-        if let Ok(fd) = file::open(None, &path, libc::O_PATH) {
-            return file::statfs_fd(fd.as_fd()).or_fault("statfs a directory");
+        match file::open(None, &path, libc::O_PATH).and_then(|fd| file::statfs_fd(fd.as_fd())) {
+            Err(_) if !at.is_empty() => {}
+            fs => return fs.or_fault("statfs a directory"),
         }
         at = at.rsplit_once('/').map_or("", |(parent, _)| parent);
     }

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod gvisor;
+pub mod loads;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -106,6 +107,33 @@ pub fn guest_as(name: &str, build: Build) -> String {
         .arg(&source)
         .output()
         .expect("cc is installed");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&fresh, &program).expect("both are in target/guests");
+    text_of(&program)
+}
+
+/// Compiles `fixtures/guests/NAME.go` to a static program unless that was done before, and gives its path.
+pub fn go_guest(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = root.join("fixtures/guests").join(format!("{name}.go"));
+    let target = root.join("target/guests");
+    fs::create_dir_all(&target).expect("target/guests can be made");
+    let program = target.join(name);
+    if program.exists() && modified(&program) > modified(&source) {
+        return text_of(&program);
+    }
+    let fresh = target.join(format!("{name}.{:?}.{}", std::thread::current().id(), std::process::id()));
+    let search = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("go")
+        .args(["build", "-o"])
+        .args([&fresh, &source])
+        .env("PATH", format!("{search}:/usr/local/go/bin"))
+        .env("CGO_ENABLED", "0")
+        .env("GOCACHE", root.join("target/go-cache"))
+        .env("GOFLAGS", "-mod=mod")
+        .current_dir(&target)
+        .output()
+        .expect("go is installed");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&fresh, &program).expect("both are in target/guests");
     text_of(&program)

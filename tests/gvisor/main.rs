@@ -14,6 +14,8 @@ mod case;
 mod costs;
 mod facts;
 mod harness;
+mod loads;
+mod policies;
 mod programs;
 mod start;
 mod usable;
@@ -42,9 +44,13 @@ fn everywhere(name: &str, case: fn(Setup)) -> Vec<Trial> {
 }
 
 /// A case for each version.
-fn versions(name: &str, case: fn(Setup)) -> Vec<Trial> {
+fn versions(name: &str, case: impl Fn(Setup) + Clone + Send + 'static) -> Vec<Trial> {
     let kinds = [Setup::NEWEST, Setup::OLDEST].into_iter();
-    kinds.map(|setup| trial(format!("{name}::{}", setup.name()), move || case(setup))).collect()
+    let one = |setup: Setup| {
+        let case = case.clone();
+        trial(format!("{name}::{}", setup.name()), move || case(setup))
+    };
+    kinds.map(one).collect()
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,8 @@ fn main() -> ExitCode {
         usable::cases(),
         programs::cases(),
         costs::cases(),
+        policies::cases(),
+        loads::cases(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

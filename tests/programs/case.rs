@@ -54,7 +54,7 @@ pub enum Order {
 }
 
 /// A script whose output a policy decides.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shows {
     /// Unique name.

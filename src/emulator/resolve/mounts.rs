@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::path::is_below;
 use crate::emulator::sys::file::mount_of_device;
 
 /// Kinds of file system that rows can belong to.
@@ -112,6 +113,17 @@ impl MountTable {
         self.by_id.get(&id).map(|index| &self.mounts[*index])
     }
 
+    /// The mount with this id that holds a path: where devices stand for ids, several can have the same.
+    pub fn holding(&self, id: u64, path: &str) -> Option<&Mount> {
+        self.index_of(id, path).map(|index| &self.mounts[index])
+    }
+
+    fn index_of(&self, id: u64, path: &str) -> Option<usize> {
+        let holds = |mount: &Mount| mount.id == id && is_below(path, &mount.point);
+        let all = self.mounts.iter().enumerate().filter(|(_, mount)| holds(mount));
+        all.max_by_key(|(_, mount)| mount.point.len()).map(|(index, _)| index)
+    }
+
     /// Whether anything is mounted on a mount.
     pub fn has_mounts_on(&self, id: u64) -> bool {
         self.on.contains_key(&id)
@@ -131,14 +143,16 @@ impl MountTable {
         false
     }
 
-    fn topmost(&self, mut id: u64, point: &str) -> u64 {
+    /// What is on top at this path, coming from a mount, or from one with this id that the table does not have.
+    fn topmost(&self, id: u64, mut at: Option<usize>, point: &str) -> Option<usize> {
         for _ in 0..self.mounts.len() {
+            let id = at.map_or(id, |index| self.mounts[index].id);
             match self.on.get(&id).and_then(|points| points.get(point)) {
-                Some(index) if self.mounts[*index].id != id => id = self.mounts[*index].id,
+                Some(&index) if Some(index) != at => at = Some(index),
                 _ => break,
             }
         }
-        id
+        at
     }
 
     /// The mount that a plain absolute path ends in, provided no component is a symbolic link, and the rest
@@ -147,16 +161,16 @@ impl MountTable {
     /// Only trustworthy down to the last mount point on the way: mount points are real directories, so their
     /// own paths hold no links.
     pub fn locate<'p>(&self, root: u64, path: &'p str) -> (Option<&Mount>, &'p str) {
-        let mut id = self.topmost(root, "/");
+        let mut at = self.topmost(root, self.index_of(root, "/"), "/");
         let mut rest = path;
         for (index, _) in path.match_indices('/').skip(1).chain([(path.len(), "")]) {
-            let top = self.topmost(id, &path[..index]);
-            if top != id {
-                id = top;
+            let top = self.topmost(root, at, &path[..index]);
+            if top != at {
+                at = top;
                 rest = &path[index..];
             }
         }
-        (self.get(id), rest)
+        (at.map(|index| &self.mounts[index]), rest)
     }
 }
 
@@ -248,5 +262,17 @@ nonsense
         let (mount, rest) = table.locate(root, "/proc/stat");
         assert_eq!((mount.map(|mount| mount.id), rest), (Some(proc), "/stat"));
         assert!(table.is_inside(mount_of_device((0, 23)), FsKind::Sysfs));
+
+        // Two mounts of one procfs, one on the other.
+        for (path, point, rest) in [
+            ("/proc/stat", "/proc", "/stat"),
+            ("/proc/sys", "/proc/sys", ""),
+            ("/proc/sys/vm/x", "/proc/sys", "/vm/x"),
+        ] {
+            let (mount, found) = table.locate(root, path);
+            assert_eq!((mount.map(|mount| mount.point.as_str()), found), (Some(point), rest), "{path}");
+            assert_eq!(table.holding(proc, path).map(|mount| mount.point.as_str()), Some(point), "{path}");
+        }
+        assert_eq!(table.holding(proc, "/other"), None);
     }
 }

@@ -45,16 +45,20 @@ pub fn key_of(views: &Views, task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> Op
     }
     let text = views.link_of(std::process::id(), &format!("fd/{}", fd.as_raw_fd())).ok()?;
     let kind = kind_of(task, fd, stat);
+    let seen = task.view.strip_root(&text).and_then(|text| std::str::from_utf8(text).ok());
     let inside = match task.view.mounts.get(stat.mount) {
         None if kind == FsKind::Plain => return None,
         None => None,
         Some(mount) => {
-            let text = std::str::from_utf8(task.view.strip_root(&text)?).ok()?;
+            let text = seen?;
             let Some(prefix) = kind.prefix() else {
                 return plain_key(task, mount.id, text);
             };
-            let rest = text.strip_prefix(mount.point.trim_end_matches('/'));
-            rest.map(|rest| format!("{prefix}{}{}", mount.root, rest.trim_end_matches('/')))
+            let mount = task.view.mounts.holding(mount.id, text);
+            mount.and_then(|mount| {
+                let rest = text.strip_prefix(mount.point.trim_end_matches('/'))?;
+                Some(format!("{prefix}{}{}", mount.root, rest.trim_end_matches('/')))
+            })
         }
     };
     let key = inside.or_else(|| climbed_key(views, fd, stat, kind, std::str::from_utf8(&text).ok()?))?;

@@ -127,6 +127,11 @@ pub fn set_parent_death_signal(signal: i32) -> OsResult<()> {
     prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong)
 }
 
+/// Whether the kernel has a capability of this number (prctl(2) PR_CAPBSET_READ).
+pub fn knows_capability(number: u32) -> bool {
+    prctl(libc::PR_CAPBSET_READ, number.into()).is_ok()
+}
+
 /// Sets the action of a signal to the default.
 pub fn restore_default_action(signal: i32) {
     // SAFETY: plain old data; SIG_DFL needs no handler.

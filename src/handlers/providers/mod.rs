@@ -4,6 +4,7 @@
 use crate::emulator::provider::Providers;
 
 mod cpu;
+mod kernel;
 mod memory;
 mod random;
 mod stat;
@@ -17,6 +18,7 @@ pub fn all() -> Providers {
     memory::register(&mut providers);
     stat::register(&mut providers);
     random::register(&mut providers);
+    kernel::register(&mut providers);
     providers
 }
 

@@ -241,7 +241,7 @@ impl<'t> Session<'t> {
     pub fn finish_with_call(mut self) -> OsResult<()> {
         if !self.is_replaced {
             ptrace::set_signal_mask(self.tid, self.mask)?;
-            return self.tracees.resume(self.tid, 0);
+            return self.tracees.resume_unblocked(self.tid, 0);
         }
         let (nr, args) = registers::call_of(&self.saved, self.mode.abi());
         match self.call_number(nr, args) {
@@ -267,6 +267,6 @@ impl<'t> Session<'t> {
             // It went on in spite of the stop; this brings it back there, if the stop still lasts.
             ptrace::interrupt(self.tid)?;
         }
-        self.tracees.resume(self.tid, self.deferred)
+        self.tracees.resume_unblocked(self.tid, self.deferred)
     }
 }

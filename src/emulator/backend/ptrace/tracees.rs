@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
 
 use super::writes::Watch;
+use crate::emulator::probe;
 use crate::emulator::sys::OsResult;
 use crate::emulator::sys::ptrace::{self, Stop};
 
@@ -32,6 +33,8 @@ impl Pass {
 /// All tracees of one tracer.
 pub struct Tracees {
     stops: Stops,
+    /// Whether a signal that comes in a stop is not noticed after it, as in gVisor, which has no notification either.
+    forgets_signals: bool,
     pass: Pass,
     /// Descriptors whose writes are served.
     pub watch: Watch,
@@ -50,6 +53,7 @@ impl Tracees {
     pub fn new(stops: Stops, pass: Pass) -> Self {
         Tracees {
             stops,
+            forgets_signals: !probe::has_notify(),
             pass,
             watch: Watch::new(pass),
             has_threads: Cell::new(false),
@@ -84,6 +88,21 @@ impl Tracees {
     /// # Errors
     /// As [`ptrace::resume`].
     pub fn resume(&self, tid: i32, signal: i32) -> OsResult<()> {
+        if self.forgets_signals && signal == 0 {
+            // The signal stays pending, but nobody is told of it: one that makes nothing but trapped calls could not even be
+            // terminated. Unblocking makes gVisor look at what is pending.
+            let mask = ptrace::signal_mask(tid)?;
+            ptrace::set_signal_mask(tid, u64::MAX)?;
+            ptrace::set_signal_mask(tid, mask)?;
+        }
+        self.resume_unblocked(tid, signal)
+    }
+
+    /// As [`Tracees::resume`], for a tracee whose signals were unblocked just now.
+    ///
+    /// # Errors
+    /// As [`ptrace::resume`].
+    pub fn resume_unblocked(&self, tid: i32, signal: i32) -> OsResult<()> {
         match self.stops {
             Stops::Selected => ptrace::resume(tid, signal),
             Stops::All => ptrace::resume_to_syscall(tid, signal),
