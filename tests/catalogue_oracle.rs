@@ -35,8 +35,8 @@ fn looks(steps: &mut String, path: &str) {
     let _ = writeln!(steps, "open 0 {path} 0\nread 0 1\nread 0 2\nread 0 65536\nclose 0");
     let _ = writeln!(steps, "open 0 {path} 0\nread 0 0\nread 0 3\nseek 0 0 1\nclose 0");
     let _ = writeln!(steps, "open 0 {path} 0");
-    for at in [0, 1, 2, 5, 4096] {
-        let _ = writeln!(steps, "pread 0 100 {at}\npread 0 1 {at}");
+    for at in [0, 1, 2, 4096] {
+        let _ = writeln!(steps, "pread 0 100 {at}");
     }
     let _ = writeln!(
         steps,
@@ -46,14 +46,14 @@ fn looks(steps: &mut String, path: &str) {
         steps,
         "stat {path}\nlstat {path}\nstatfs {path}\nreadlink {path}\nstat {path}/\nopen 0 {path}/x 0"
     );
-    for mode in [0, 1, 2, 4, 6] {
+    for mode in [0, 1, 2, 4] {
         let _ = writeln!(steps, "access {path} {mode}");
     }
     // Directory, no following, no time, not blocking, synchronous, exclusive creation, temporary file, direct, path.
     for flags in
         ["0x10000", "0x20000", "0x40000", "0x800", "0x101000", "0xc0", "0x410002", "0x4000", "0x200000"]
     {
-        let _ = writeln!(steps, "open 0 {path} {flags}\nflags 0\nfstat 0");
+        let _ = writeln!(steps, "open 0 {path} {flags}\nflags 0");
     }
 }
 
@@ -92,7 +92,10 @@ fn writes(steps: &mut String, row: &Row) {
             texts.extend(ends((*min).into(), (*max).into()));
         }
         Codec::Bool => texts.extend(ends(0, 1)),
-        Codec::Str { max } => texts.extend(["a b".into(), "x".repeat(*max), "x".repeat(max + 9)]),
+        Codec::Str { max } if *max < 4000 => {
+            texts.extend(["a b".into(), "x".repeat(*max), "x".repeat(max + 9)])
+        }
+        Codec::Str { .. } => texts.push("a b".into()),
     }
     if !matches!(codec, Codec::Str { .. }) {
         let text = value.trim_end();
@@ -103,8 +106,8 @@ fn writes(steps: &mut String, row: &Row) {
             format!("{text}junk"),
         ]);
     }
-    for text in texts {
-        let _ = writeln!(steps, "set {path} {}\nset {path} {}", escape(&value), escape(&text));
+    for text in &texts {
+        let _ = writeln!(steps, "set {path} {}", escape(text));
     }
     let _ = writeln!(steps, "set {path} {}", escape(&value));
 }
@@ -122,7 +125,10 @@ fn every_sysctl_of_the_catalogue_is_as_the_kernels() {
     }
     let scratch = Scratch::new();
     let script = scratch.write("steps", &script(&rows, is_writing));
-    if let Some(copy) = std::env::var_os("ORACLE_COPY") { std::fs::copy(&script, copy).unwrap(); panic!("copied"); }
+    if let Some(copy) = std::env::var_os("ORACLE_COPY") {
+        std::fs::copy(&script, copy).unwrap();
+        panic!("copied");
+    }
     let options: &[&[&str]] =
         if is_writing { &[&["--carrier", "fuse"], &["--carrier", "memfd"]] } else { &[&[]] };
     for options in options {
@@ -142,6 +148,7 @@ fn every_sysctl_of_the_catalogue_is_as_the_kernels() {
             count("undeclared"),
             count("unreadable"),
         );
+        assert_eq!(count("status"), 0, "{options:?}: not all steps were made");
         assert!(count("rows") > 500 && count("calls") > 50 * count("rows"), "{} rows", count("rows"));
         let differences = report["differences"].as_array().expect("a list");
         let undeclared: Vec<String> = differences

@@ -49,6 +49,8 @@ pub fn main(args: &DiffArgs) -> ExitCode {
 struct Report {
     comparison: Comparison,
     mirror: Option<Mirror>,
+    /// How the program ended natively, 128+n for a signal.
+    status: i32,
 }
 
 fn compared(args: &DiffArgs, policy: Policy) -> Result<Report, String> {
@@ -64,7 +66,8 @@ fn compared(args: &DiffArgs, policy: Policy) -> Result<Report, String> {
     let emulated = scratch.run(&args.command, Some((policy, args.carrier)))?;
     let second = scratch.run(&args.command, None)?;
     let known = Knowledge::new(policy, is_mirror, has_memfds(args.carrier));
-    Ok(Report { comparison: compare::compare(native, second, emulated, &known), mirror })
+    let status = native.last().and_then(|record| record.result.parse().ok()).unwrap_or(OWN_FAILURE);
+    Ok(Report { comparison: compare::compare(native, second, emulated, &known), mirror, status })
 }
 
 /// The policy, or the catalogue if it is empty, with the values of the real files.
@@ -215,6 +218,7 @@ impl Report {
         let Comparison { calls, tasks, unsteady, differences } = &self.comparison;
         let rules = rules::RULES.iter().filter(|rule| self.uses(rule.name));
         json!({
+            "status": self.status,
             "rows": self.mirror.as_ref().map(|mirror| mirror.policy.rows.len()),
             "unreadable": self.mirror.as_ref().map(|mirror| mirror.unreadable.len()),
             "refused": self.refused(),

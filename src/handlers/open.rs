@@ -39,7 +39,23 @@ pub fn rows() -> Vec<Syscall> {
 }
 
 fn open(call: &Call<'_>, dirfd: i32, path_arg: usize, flags: OpenFlags) -> Result<Reply, Failure> {
+    // Other flags than these have no meaning with O_PATH, and are no mistake.
+    let flags = if flags.has(libc::O_PATH) { OpenFlags { native: flags.native & PATH_FLAGS } } else { flags };
+    if is_refused(flags) {
+        return Ok(Reply::Continue);
+    }
     open_path(call, dirfd, &call.path(path_arg)?, flags, 0)
+}
+
+/// Flags that mean something together with O_PATH.
+const PATH_FLAGS: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+/// Whether the kernel says EINVAL before it looks at the path (fs/open.c, build_open_flags()).
+fn is_refused(flags: OpenFlags) -> bool {
+    let is_temporary = flags.native & TMPFILE_BIT as i32 != 0;
+    flags.has(libc::O_DIRECTORY | libc::O_CREAT)
+        || (is_temporary && !(flags.has(libc::O_DIRECTORY) && flags.writes()))
+        || (flags.has(libc::O_PATH) && flags.native & !PATH_FLAGS != 0)
 }
 
 const RESOLVE_KNOWN: u64 = libc::RESOLVE_NO_XDEV
@@ -90,10 +106,11 @@ fn openat2(call: &Call<'_>) -> Result<Reply, Failure> {
         && resolve & !RESOLVE_KNOWN == 0
         && resolve & scopes != scopes
         && (creates || mode == 0);
-    if !is_valid {
+    let flags = OpenFlags::decode(call.abi, flags);
+    if !is_valid || is_refused(flags) {
         return Ok(Reply::Continue);
     }
-    open_path(call, call.int(0), &call.path(1)?, OpenFlags::decode(call.abi, flags), resolve)
+    open_path(call, call.int(0), &call.path(1)?, flags, resolve)
 }
 
 const TMPFILE_BIT: u64 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;

@@ -42,6 +42,10 @@ impl Case<'_> {
         names.contains(&self.field)
     }
 
+    fn name(&self) -> &str {
+        self.native.object.rsplit('/').next().unwrap_or_default()
+    }
+
     fn below(&self, path: &str) -> bool {
         self.native.object.starts_with(path)
     }
@@ -139,6 +143,42 @@ pub static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "counters",
+        reason: "counters of the whole machine move from run to run",
+        explains: |case| {
+            let names =
+                ["ns_last_pid", "dentry-state", "inode-nr", "inode-state", "file-nr", "entropy_avail"];
+            case.is_virtual
+                && (case.field == "result" || case.field.starts_with("data"))
+                && names.contains(&case.name())
+        },
+    },
+    Rule {
+        name: "initial-network",
+        reason: "some files that are the same in each network namespace can be written in the first one only: rows \
+                 have one mode",
+        explains: |case| {
+            let names = ["rmem_default", "rmem_max", "wmem_default", "wmem_max"];
+            case.below("/proc/sys/net/core/")
+                && names.contains(&case.name())
+                && (case.field == "mode" || case.after != "EACCES")
+        },
+    },
+    Rule {
+        name: "checkpoint",
+        reason: "CAP_CHECKPOINT_RESTORE opens the next ids of System V IPC for writing: rows have one mode",
+        explains: |case| {
+            let names = ["msg_next_id", "sem_next_id", "shm_next_id"];
+            case.below("/proc/sys/kernel/") && names.contains(&case.name()) && case.after == "EACCES"
+        },
+    },
+    Rule {
+        name: "ports",
+        reason: "lists of port ranges are texts: what is written to ip_local_reserved_ports is neither checked nor put \
+                 in order",
+        explains: |case| case.below("/proc/sys/net/ipv4/ip_local_reserved_ports"),
+    },
+    Rule {
         name: "bdi",
         reason: "the carrier's mount has an entry in /sys/class/bdi",
         explains: |case| {
@@ -160,6 +200,11 @@ pub static RULES: &[Rule] = &[
             let calls = ["lseek", "read", "pread64", "readv", "preadv"];
             case.has_memfds && case.is_virtual && case.is_call(&calls)
         },
+    },
+    Rule {
+        name: "memfd-write",
+        reason: "what is written to a memfd counts at the next look, and is refused then",
+        explains: |case| case.has_memfds && case.is_virtual && case.is_call(&["write", "pwrite64", "writev"]),
     },
     Rule {
         name: "memfd-owner",

@@ -218,6 +218,7 @@ impl Tracer {
             Arg::Dir(index) => {
                 let fd = args[index] as i32;
                 *base = self.link(tid, fd);
+                record.fd = Some(fd);
                 match base {
                     _ if fd == libc::AT_FDCWD => "AT_FDCWD".to_owned(),
                     Some(link) => format!("{fd}<{}>", self.named(link)),
@@ -226,6 +227,8 @@ impl Tracer {
             }
             Arg::Path(index) => {
                 let path = capture::text(tid, args[index]);
+                // An empty path is about the descriptor before it.
+                record.fd = record.fd.filter(|_| path.as_deref() == Some(b""));
                 record.object = self.object(base.take(), path.as_deref())?;
                 quoted(path)
             }
