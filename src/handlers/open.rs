@@ -123,6 +123,17 @@ pub(super) fn open_path(
     flags: OpenFlags,
     resolve: u64,
 ) -> Result<Reply, Failure> {
+    if flags.has(libc::O_CREAT)
+        && let Some(stripped) = without_slash(path)
+    {
+        // Nothing can be created there, whatever is: fs/namei.c, open_last_lookups().
+        let query = Query { tid: call.tid, dirfd, path: stripped, last: Final::NoFollow, resolve };
+        return match call.emulator.resolver.resolve(&query)? {
+            Found::Kernel(_) => Ok(Reply::Continue),
+            Found::Refused(errno) => Err(errno.into()),
+            Found::OnBehalf(_) | Found::Virtual(_) => Err(Errno::EISDIR.into()),
+        };
+    }
     let exclusive = flags.has(libc::O_CREAT | libc::O_EXCL);
     let last = if flags.has(libc::O_NOFOLLOW) || exclusive { Final::NoFollow } else { Final::Follow };
     let query = Query { tid: call.tid, dirfd, path, last, resolve: resolve & !RESOLVE_CACHED };
@@ -138,6 +149,13 @@ pub(super) fn open_path(
         Found::Virtual(object) => open_virtual(call, &object, flags)?,
     };
     Ok(Reply::Fd { file, close_on_exec: flags.has(libc::O_CLOEXEC) })
+}
+
+/// A path that ends with a name and slashes, without these.
+fn without_slash(path: &[u8]) -> Option<&[u8]> {
+    let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+    let name = path[..end].rsplit(|byte| *byte == b'/').next()?;
+    (end < path.len() && name != b"." && name != b"..").then_some(&path[..end])
 }
 
 /// Flags that a new description of an existing file keeps.
