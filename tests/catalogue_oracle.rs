@@ -6,9 +6,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use common::{Run, Scratch, guest, is_root, skip, sysemu_program};
+use common::{Run, Scratch, guest, is_long, is_root, skip, sysemu_program};
 use sysemu::emulator::codec::Codec;
-use sysemu::policy::{Content, Loader, Row, Scope, What, mirror};
+use sysemu::policy::{Content, Loader, Rounding, Row, Scope, What, mirror};
 
 /// Rows, and the steps that look at them.
 fn script(rows: &[Row], is_writing: bool) -> String {
@@ -59,8 +59,15 @@ fn looks(steps: &mut String, path: &str) {
 
 /// What belongs to a namespace of the test's own. Setting these back or reading them depends on the machine.
 fn can_be_written(row: &Row) -> bool {
-    const ODD: &[&str] =
-        &["/mtu", "nf_conntrack", "nf_hooks_lwtunnel", "msg_next_id", "sem_next_id", "shm_next_id"];
+    const ODD: &[&str] = &[
+        "/mtu",
+        "nf_conntrack",
+        "unres_qlen",
+        "nf_hooks_lwtunnel",
+        "msg_next_id",
+        "sem_next_id",
+        "shm_next_id",
+    ];
     let What::File { content: Content::Fixed(_), scope, .. } = &row.what else {
         return false;
     };
@@ -69,7 +76,7 @@ fn can_be_written(row: &Row) -> bool {
 }
 
 fn writes(steps: &mut String, row: &Row) {
-    let What::File { content: Content::Fixed(bytes), codec: Some(codec), .. } = &row.what else {
+    let What::File { content: Content::Fixed(bytes), codec: Some(codec), rules, .. } = &row.what else {
         return;
     };
     let escape = |text: &str| -> String {
@@ -84,6 +91,8 @@ fn writes(steps: &mut String, row: &Row) {
     let ends =
         |min: i128, max: i128| [min - 1, min, min + 1, max - 1, max, max + 1].map(|end| end.to_string());
     match codec {
+        // Kept in ticks of the clock the kernel's values overflow; the row says 32 bits.
+        _ if matches!(rules.rounding, Some(Rounding::Down(_))) => texts.extend(ends(1, 1_000_000)),
         Codec::Int { min, max } | Codec::IntList { min, max, .. } => {
             texts.extend(ends((*min).into(), (*max).into()))
         }
@@ -125,12 +134,9 @@ fn every_sysctl_of_the_catalogue_is_as_the_kernels() {
     }
     let scratch = Scratch::new();
     let script = scratch.write("steps", &script(&rows, is_writing));
-    if let Some(copy) = std::env::var_os("ORACLE_COPY") {
-        std::fs::copy(&script, copy).unwrap();
-        panic!("copied");
-    }
+    if let Some(copy) = std::env::var_os("ORACLE_COPY") { std::fs::copy(&script, copy).unwrap(); panic!("copied"); }
     let options: &[&[&str]] =
-        if is_writing { &[&["--carrier", "fuse"], &["--carrier", "memfd"]] } else { &[&[]] };
+        if is_long() && is_writing { &[&["--carrier", "fuse"], &["--carrier", "memfd"]] } else { &[&[]] };
     for options in options {
         let mut words = if is_writing { vec!["unshare", "-n", "-i", "-u"] } else { Vec::new() };
         words.extend([sysemu_program(), "diff", "--format", "json"]);

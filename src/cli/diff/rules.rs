@@ -158,8 +158,17 @@ pub static RULES: &[Rule] = &[
         reason: "some files that are the same in each network namespace can be written in the first one only: rows \
                  have one mode",
         explains: |case| {
-            let names = ["rmem_default", "rmem_max", "wmem_default", "wmem_max"];
-            case.below("/proc/sys/net/core/")
+            let names = [
+                "rmem_default",
+                "rmem_max",
+                "wmem_default",
+                "wmem_max",
+                "tcp_allowed_congestion_control",
+                "nf_conntrack_buckets",
+                "nf_conntrack_expect_max",
+                "nf_conntrack_max",
+            ];
+            case.below("/proc/sys/net/")
                 && names.contains(&case.name())
                 && (case.field == "mode" || case.after != "EACCES")
         },
@@ -173,10 +182,13 @@ pub static RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "ports",
-        reason: "lists of port ranges are texts: what is written to ip_local_reserved_ports is neither checked nor put \
-                 in order",
-        explains: |case| case.below("/proc/sys/net/ipv4/ip_local_reserved_ports"),
+        name: "formats",
+        reason: "values of these files have a format of their own (lists of ranges, keys): as texts of the catalogue they \
+                 are neither checked nor put in order when they are written",
+        explains: |case| {
+            let names = ["ip_local_reserved_ports", "tcp_fastopen_key", "ratemask"];
+            case.below("/proc/sys/net/") && names.contains(&case.name())
+        },
     },
     Rule {
         name: "bdi",
