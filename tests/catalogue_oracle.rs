@@ -124,7 +124,11 @@ fn writes(steps: &mut String, row: &Row) {
 #[test]
 fn every_sysctl_of_the_catalogue_is_as_the_kernels() {
     let catalogue = Loader::new().policy("linux").load().expect("the built-in policy is good");
-    let rows = mirror::of(&catalogue).policy.rows;
+    let mut rows = mirror::of(&catalogue).policy.rows;
+    if !is_long() {
+        // One row of the catalogue stands for each interface: here for the loopback interface, and for "all".
+        rows.retain(|row| !row.path.contains("/default/") && !row.path.contains("/eth"));
+    }
     let is_writing = is_root();
     if !is_writing {
         skip(
@@ -134,7 +138,6 @@ fn every_sysctl_of_the_catalogue_is_as_the_kernels() {
     }
     let scratch = Scratch::new();
     let script = scratch.write("steps", &script(&rows, is_writing));
-    if let Some(copy) = std::env::var_os("ORACLE_COPY") { std::fs::copy(&script, copy).unwrap(); panic!("copied"); }
     let options: &[&[&str]] =
         if is_long() && is_writing { &[&["--carrier", "fuse"], &["--carrier", "memfd"]] } else { &[&[]] };
     for options in options {

@@ -20,7 +20,8 @@ pub enum Verdict {
     Declared(&'static str),
     /// A row of the policy, written there.
     Policy(String),
-    /// An earlier difference that is not declared, or that the policy makes: the program took another way.
+    /// An earlier difference: any for what the program prints and how it ends; one that is not declared, or that the
+    /// policy makes, for another way that it takes.
     Follows,
 }
 
@@ -327,7 +328,8 @@ impl Work<'_> {
             return Verdict::Declared(rule.name);
         }
         // What a program prints and how it ends follows from what it saw.
-        if native.task == END && self.strays { Verdict::Follows } else { Verdict::Undeclared }
+        let is_result = native.task == END && !self.comparison.differences.is_empty();
+        if is_result { Verdict::Follows } else { Verdict::Undeclared }
     }
 
     fn alone(&mut self, record: &Record, native: Option<String>, emulated: Option<String>) {

@@ -191,6 +191,23 @@ pub static RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "units",
+        reason: "gc_min_interval and gc_min_interval_ms are one value of the kernel in two units, and two here",
+        explains: |case| {
+            case.below("/proc/sys/net/ipv6/route/gc_min_interval")
+                && (case.field == "result" || case.field.starts_with("data"))
+        },
+    },
+    Rule {
+        name: "empty-write",
+        reason: "the kernel does not tell FUSE of a write of no bytes: it gives 0 also where the file refuses it",
+        explains: |case| {
+            case.is_virtual
+                && case.is_call(&["write", "pwrite64"])
+                && case.native.args.get(1).is_some_and(|arg| arg == "\"\", 0")
+        },
+    },
+    Rule {
         name: "bdi",
         reason: "the carrier's mount has an entry in /sys/class/bdi",
         explains: |case| {
