@@ -35,6 +35,18 @@ pub enum Command {
     Policy(PolicyCommandArgs),
     /// Say which row answers a path, or why it passes through
     Explain(ExplainArgs),
+    /// Run a program natively and emulated; print every difference in its path calls
+    Diff(DiffArgs),
+    /// Run a program and log its path calls
+    #[command(hide = true)]
+    Calls {
+        /// The log, in a folder of the run's own
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
     /// Measure what an intercepted call costs here
     Bench(BenchArgs),
     /// Make calls to be measured
@@ -260,6 +272,41 @@ pub struct ExplainArgs {
     /// Text or JSON
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+const DIFF_ABOUT: &str = "\
+Runs a program three times, natively, under sysemu and natively again, and compares the result, errno, stored
+structures and bytes of each of its path calls, its output and its exit status. What differs between the two native
+runs is set aside.
+
+Without a policy every sysctl of the catalogue that exists here is virtual and has its real value, so that all
+differences are the emulation's own. With one the differences show what it changes; --mirror gives its files the
+real contents.
+
+Each difference is marked: `declared` by a rule (printed with its reason), made by the `policy`, one that `follows`
+from another one, or UNDECLARED. Processes that outlive the program are ended. Needs user notification, because the
+calls are seen with ptrace(2). Standard input is passed on when it is a file.
+
+Exit status: 0, or 1 if a difference is undeclared, 125 for failures of sysemu itself.";
+
+/// `sysemu diff`.
+#[derive(ClapArgs)]
+#[command(long_about = DIFF_ABOUT)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Give the policy's files the contents of the real ones
+    #[arg(long)]
+    pub mirror: bool,
+    /// How descriptors of virtual files are made
+    #[arg(long, value_enum, default_value_t = CarrierArg::Auto)]
+    pub carrier: CarrierArg,
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 /// `sysemu bench`.

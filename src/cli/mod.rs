@@ -20,6 +20,7 @@ macro_rules! out {
 
 mod args;
 mod bench;
+mod diff;
 mod doctor;
 mod explain;
 mod logging;
@@ -47,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor::main(&doctor),
         Command::Policy(policy) => policy::main(policy),
         Command::Explain(explain) => explain::main(&explain),
+        Command::Diff(diff) => diff::main(&diff),
+        Command::Calls { output, command } => diff::tracer::main(&output, &command),
         Command::Bench(bench) => bench::main(&bench),
         Command::BenchGuest { kind, calls, trace } => bench::guest::main(kind, calls, trace),
         Command::Completions { shell } => {

@@ -39,7 +39,23 @@ pub fn rows() -> Vec<Syscall> {
 }
 
 fn open(call: &Call<'_>, dirfd: i32, path_arg: usize, flags: OpenFlags) -> Result<Reply, Failure> {
+    // Other flags than these have no meaning with O_PATH, and are no mistake.
+    let flags = if flags.has(libc::O_PATH) { OpenFlags { native: flags.native & PATH_FLAGS } } else { flags };
+    if is_refused(flags) {
+        return Ok(Reply::Continue);
+    }
     open_path(call, dirfd, &call.path(path_arg)?, flags, 0)
+}
+
+/// Flags that mean something together with O_PATH.
+const PATH_FLAGS: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+
+/// Whether the kernel says EINVAL before it looks at the path (fs/open.c, build_open_flags()).
+fn is_refused(flags: OpenFlags) -> bool {
+    let is_temporary = flags.native & TMPFILE_BIT as i32 != 0;
+    flags.has(libc::O_DIRECTORY | libc::O_CREAT)
+        || (is_temporary && !(flags.has(libc::O_DIRECTORY) && flags.writes()))
+        || (flags.has(libc::O_PATH) && flags.native & !PATH_FLAGS != 0)
 }
 
 const RESOLVE_KNOWN: u64 = libc::RESOLVE_NO_XDEV
@@ -90,10 +106,11 @@ fn openat2(call: &Call<'_>) -> Result<Reply, Failure> {
         && resolve & !RESOLVE_KNOWN == 0
         && resolve & scopes != scopes
         && (creates || mode == 0);
-    if !is_valid {
+    let flags = OpenFlags::decode(call.abi, flags);
+    if !is_valid || is_refused(flags) {
         return Ok(Reply::Continue);
     }
-    open_path(call, call.int(0), &call.path(1)?, OpenFlags::decode(call.abi, flags), resolve)
+    open_path(call, call.int(0), &call.path(1)?, flags, resolve)
 }
 
 const TMPFILE_BIT: u64 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u64;
@@ -106,6 +123,17 @@ pub(super) fn open_path(
     flags: OpenFlags,
     resolve: u64,
 ) -> Result<Reply, Failure> {
+    if flags.has(libc::O_CREAT)
+        && let Some(stripped) = without_slash(path)
+    {
+        // Nothing can be created there, whatever is: fs/namei.c, open_last_lookups().
+        let query = Query { tid: call.tid, dirfd, path: stripped, last: Final::NoFollow, resolve };
+        return match call.emulator.resolver.resolve(&query)? {
+            Found::Kernel(_) => Ok(Reply::Continue),
+            Found::Refused(errno) => Err(errno.into()),
+            Found::OnBehalf(_) | Found::Virtual(_) => Err(Errno::EISDIR.into()),
+        };
+    }
     let exclusive = flags.has(libc::O_CREAT | libc::O_EXCL);
     let last = if flags.has(libc::O_NOFOLLOW) || exclusive { Final::NoFollow } else { Final::Follow };
     let query = Query { tid: call.tid, dirfd, path, last, resolve: resolve & !RESOLVE_CACHED };
@@ -121,6 +149,13 @@ pub(super) fn open_path(
         Found::Virtual(object) => open_virtual(call, &object, flags)?,
     };
     Ok(Reply::Fd { file, close_on_exec: flags.has(libc::O_CLOEXEC) })
+}
+
+/// A path that ends with a name and slashes, without these.
+fn without_slash(path: &[u8]) -> Option<&[u8]> {
+    let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+    let name = path[..end].rsplit(|byte| *byte == b'/').next()?;
+    (end < path.len() && name != b"." && name != b"..").then_some(&path[..end])
 }
 
 /// Flags that a new description of an existing file keeps.

@@ -20,7 +20,7 @@ use crate::emulator::syscall::{Activation, ArgTest, Call, Syscall};
 
 mod answer;
 mod inject;
-mod registers;
+pub mod registers;
 mod tracees;
 mod tracer;
 mod writes;
