@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use sysemu::emulator::abi::ABIS;
-use sysemu::emulator::record::CallLine;
+use sysemu::emulator::record::{CallLine, WILLING};
 use sysemu::emulator::resolve::path::{Buffer, read_path};
 use sysemu::emulator::sys::tape::{self, Facts, Piece};
 use sysemu::replay::{Record, Replayer};
@@ -34,8 +34,9 @@ impl World {
                 facts.entry(question.clone()).or_insert_with(|| answers.clone());
             }
         }
-        facts.insert("caller waits".into(), vec![true.into()]);
-        facts.insert("descriptor given".into(), vec![serde_ok()]);
+        for (question, answer) in WILLING {
+            facts.insert(question.into(), vec![serde_json::from_str(answer).expect("JSON")]);
+        }
         World { replayer, facts, calls: record.calls }
     }
 
@@ -44,10 +45,6 @@ impl World {
         let facts = self.facts.clone();
         self.replayer.serve(&CallLine { facts, ..call }).outcome
     }
-}
-
-fn serde_ok() -> serde_json::Value {
-    serde_json::json!({ "ok": null })
 }
 
 /// Does something in the world of the calling thread.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use sysemu::emulator::abi::{ABIS, Abi, Layout};
 use sysemu::emulator::filter::{self, TrapAction};
+use sysemu::emulator::record::CallLine;
 use sysemu::emulator::sys::seccomp::Instruction;
 use sysemu::emulator::syscall::{Activation, SyscallTable};
 use sysemu::handlers;
@@ -76,12 +77,9 @@ pub fn filter_eval(data: &[u8]) {
             };
             for nr in (0..600).map(|nr| nr | abi.nr_bits).chain([odd | abi.nr_bits, u32::MAX]) {
                 let verdict = filter::evaluate(program, abi, nr, args).expect("instructions that are known");
-                // A number with the bit of x32 belongs to x32, without it to x86_64.
-                let of = Abi::of(abi.audit_arch, nr).expect("a known architecture");
-                let expected = match table.activation(of, nr, args) {
+                let expected = match table.activation(abi, nr, args) {
                     Activation::Off => ALLOW,
-                    Activation::Trap if of.name == abi.name => trapped,
-                    Activation::Trap => continue,
+                    Activation::Trap => trapped,
                     Activation::Refuse(errno) => ERRNO | errno.raw().cast_unsigned(),
                 };
                 assert_eq!(verdict, expected, "{action:?} {} {nr:#x} {args:x?}", abi.name);
@@ -91,4 +89,14 @@ pub fn filter_eval(data: &[u8]) {
             assert_eq!(filter::evaluate(program, &FOREIGN, nr, args), Some(ALLOW));
         }
     }
+}
+
+/// The registers of a recorded call as an input of [`filter_eval`].
+pub fn filter_seed(call: &CallLine) -> Vec<u8> {
+    let mut seed = vec![63];
+    for arg in call.args {
+        seed.push(6);
+        seed.extend(arg.to_le_bytes());
+    }
+    seed
 }

@@ -13,7 +13,7 @@ mod tree;
 
 pub use decode::{decode, seed};
 pub use encode::encode;
-pub use filter::filter_eval;
+pub use filter::{filter_eval, filter_seed};
 pub use model::clean_up;
 pub use path::path_resolve;
 pub use policy::policy_parse;
