@@ -10,6 +10,7 @@ pub mod emulator;
 pub mod handlers;
 pub mod launcher;
 pub mod policy;
+pub mod replay;
 
 pub use builder::{BuildError, Builder};
 pub use emulator::supervisor::{SpawnError, StartOptions, Supervised, Supervisor};

@@ -29,6 +29,10 @@ pub struct Args {
 pub enum Command {
     /// Run a program under a policy (the default command)
     Run(RunArgs),
+    /// Run a program as `run` does and write each managed call to a file
+    Record(RecordArgs),
+    /// Serve recorded calls again, without the program, and compare
+    Replay(ReplayArgs),
     /// Say what this host offers, what is used and why
     Doctor(DoctorArgs),
     /// List, show, check, import policies
@@ -128,6 +132,31 @@ pub struct RunArgs {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `sysemu record`.
+#[derive(ClapArgs)]
+#[command(override_usage = "sysemu record [OPTIONS] [--] CMD [ARG]...")]
+pub struct RecordArgs {
+    /// Where to write the record
+    #[arg(short, long, value_name = "FILE", default_value = "sysemu.record")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `sysemu replay`.
+#[derive(ClapArgs)]
+pub struct ReplayArgs {
+    /// The record
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the smallest call that differs, with no more of the policy than it needs, to this file
+    #[arg(long, value_name = "FILE")]
+    pub reduce: Option<PathBuf>,
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// How notifications are received.

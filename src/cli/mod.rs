@@ -25,6 +25,7 @@ mod doctor;
 mod explain;
 mod logging;
 mod policy;
+mod replay;
 mod run;
 
 /// Exit status of `policy check` for a policy with mistakes.
@@ -44,7 +45,9 @@ pub fn main() -> ExitCode {
         }
     };
     match args.command {
-        Command::Run(run) => run::main(run),
+        Command::Run(run) => run::main(run, None),
+        Command::Record(record) => run::main(record.run, Some(record.output)),
+        Command::Replay(replay) => replay::main(&replay),
         Command::Doctor(doctor) => doctor::main(&doctor),
         Command::Policy(policy) => policy::main(policy),
         Command::Explain(explain) => explain::main(&explain),

@@ -1,5 +1,6 @@
 //! `sysemu run`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sysemu::Policy;
@@ -56,8 +57,8 @@ pub fn notify_options(tuning: &TuningArgs) -> NotifyOptions {
     NotifyOptions { receivers: tuning.receivers.into(), sync_wake_up: tuning.sync_wake_up == Switch::On }
 }
 
-/// Runs the program.
-pub fn main(args: RunArgs) -> ExitCode {
+/// Runs the program, and records its calls in a file.
+pub fn main(args: RunArgs, record: Option<PathBuf>) -> ExitCode {
     let program = args.command.first().map(|word| word.to_string_lossy().into_owned());
     let policy = match load(&args.policy, program.as_deref()) {
         Ok(policy) => policy,
@@ -93,6 +94,7 @@ pub fn main(args: RunArgs) -> ExitCode {
         notify: notify_options(&args.tuning),
         pin: args.pin,
         state: args.state,
+        record,
         summary: if args.summary { Summary::Print } else { Summary::Off },
         start_logging: Box::new(start_logging),
     });

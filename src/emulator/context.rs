@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::abi::layout::Attr;
+use super::carrier::taped::TapedCarrier;
 use super::carrier::{self, Carrier, CarrierChoice, fuse};
 use super::errno::Errno;
 use super::failure::{Failure, OrFault};
@@ -15,8 +16,8 @@ use super::resolve::view::Views;
 use super::resolve::{Identify, Names, Real, Resolver};
 use super::scope;
 use super::store::{self, Store};
-use super::sys::OsResult;
 use super::sys::file::{self, Stat};
+use super::sys::{OsResult, tape};
 use super::tree::Tree;
 use crate::policy::{Content, Options, Policy, StatfsRow};
 use nix::errno::Errno as OsErrno;
@@ -89,8 +90,11 @@ impl Emulator {
             time: Store::now(),
         });
         let choice = if tree.is_empty() { CarrierChoice::Memfd } else { parts.carrier };
-        let chosen =
-            carrier::choose(&store, choice).map_err(|(step, errno)| EmulatorError::Carrier(step, errno))?;
+        let mut chosen = tape::aside(|| carrier::choose(&store, choice))
+            .map_err(|(step, errno)| EmulatorError::Carrier(step, errno))?;
+        if tape::is_on() {
+            chosen.carrier = Arc::new(TapedCarrier { inner: chosen.carrier, store: store.clone() });
+        }
         let identify: Arc<dyn Identify> = Arc::new(Carried(chosen.carrier.clone()));
         let resolver = Resolver::new(tree, identify, parts.names, views).map_err(EmulatorError::Proc)?;
         Ok(Emulator {

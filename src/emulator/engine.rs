@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -12,13 +13,14 @@ use super::abi::Abi;
 use super::context::Emulator;
 use super::errno::Errno;
 use super::failure::Failure;
+use super::record::Recorder;
 use super::reply::Reply;
 use super::stats::{Stats, Verdict};
 #[cfg(doc)]
 use super::sys::memory;
 use super::sys::seccomp::Notification;
-use super::sys::{OsResult, Spent, file, spent};
-use super::syscall::{Call, SyscallTable};
+use super::sys::{OsResult, Spent, file, spent, tape};
+use super::syscall::{Call, Syscall, SyscallTable};
 use super::tracee::Tracee;
 use crate::policy::OnFault;
 
@@ -64,6 +66,8 @@ pub struct Engine {
     pub table: SyscallTable,
     /// Counters.
     pub stats: Stats,
+    /// Where calls are recorded, if they are.
+    pub recorder: OnceLock<Recorder>,
     start: Instant,
     /// The second of the run in which a fault was logged last.
     warned: AtomicU64,
@@ -73,7 +77,8 @@ impl Engine {
     /// An engine for these rows.
     pub fn new(emulator: Emulator, table: SyscallTable) -> Self {
         let stats = Stats::new(table.rows().count());
-        Engine { emulator, table, stats, start: Instant::now(), warned: AtomicU64::new(0) }
+        let (recorder, start) = (OnceLock::new(), Instant::now());
+        Engine { emulator, table, stats, recorder, start, warned: AtomicU64::new(0) }
     }
 
     /// Serves one call. `before` is what the thread had spent before it was received.
@@ -86,6 +91,20 @@ impl Engine {
             let _ = answer.resume();
             return;
         };
+        let run = |answer: &dyn Answer| self.run((abi, row, syscall), call, answer, before);
+        match self.recorder.get() {
+            None => run(answer),
+            Some(recorder) => recorder.around(&self.emulator, (syscall.name, abi, call), answer, run),
+        }
+    }
+
+    fn run(
+        &self,
+        (abi, row, syscall): (&'static Abi, usize, &Syscall),
+        call: &Notification,
+        answer: &dyn Answer,
+        before: Spent,
+    ) {
         let start = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         let view = Call::new(&self.emulator, answer, syscall.name, abi, call);
         let outcome = catch_unwind(AssertUnwindSafe(|| (syscall.handler)(&view)))
@@ -140,6 +159,7 @@ impl Engine {
         error: OsErrno,
         answer: &dyn Answer,
     ) -> OsResult<(Verdict, Option<Errno>)> {
+        tape::act(|| format!("fault: cannot {what}: {error}"));
         // A task that died under the hands of a handler makes all kinds of calls fail.
         if !answer.is_valid() {
             return Err(OsErrno::ENOENT);

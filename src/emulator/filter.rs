@@ -10,8 +10,8 @@ use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, S
 use nix::errno::Errno as OsErrno;
 
 use super::abi::{ABIS, Abi};
-use super::sys::file;
 use super::sys::seccomp::Instruction;
+use super::sys::{file, tape};
 use super::syscall::{Activation, ArgTest, Syscall, SyscallTable};
 
 /// Why a filter cannot be made.
@@ -137,6 +137,10 @@ fn comparison(test: &ArgTest) -> ScmpArgCompare {
 }
 
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {
+    tape::aside(|| export_now(context))
+}
+
+fn export_now(context: &ScmpFilterContext) -> Result<Vec<Instruction>, FilterError> {
     let memory = file::memfd(c"filter").map_err(FilterError::Export)?;
     context.export_bpf(&memory)?;
     file::seek(memory.as_fd(), 0, libc::SEEK_SET).map_err(FilterError::Export)?;

@@ -19,6 +19,7 @@ pub mod host;
 pub mod object;
 pub mod probe;
 pub mod provider;
+pub mod record;
 pub mod reply;
 pub mod resolve;
 pub mod scope;

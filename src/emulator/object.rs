@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
+use super::sys::tape;
 use super::tree::{Entry, Tree};
 use crate::policy::Row;
 
@@ -81,6 +82,10 @@ impl Default for Inodes {
 impl Inodes {
     /// The number of a key.
     pub fn number(&self, key: &str) -> u64 {
+        tape::fact(|| format!("inode of {key}"), || self.number_now(key))
+    }
+
+    fn number_now(&self, key: &str) -> u64 {
         if let Some(number) = self.by_key.get(key) {
             return *number;
         }

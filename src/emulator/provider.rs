@@ -40,7 +40,7 @@ pub struct MachineView {
 }
 
 /// uname(2) as the tracee sees it, all six fields filled.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs, reason = "the fields are those of uname(2)")]
 pub struct UnameView {
     pub sysname: String,

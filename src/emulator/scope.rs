@@ -11,7 +11,7 @@ use super::failure::{Failure, OrFault};
 use super::object::{Object, ObjectKind};
 use super::resolve::task::Status;
 use super::resolve::view::Views;
-use super::sys::{OsResult, file, process};
+use super::sys::{OsResult, file, process, tape};
 use crate::policy::{Scope, What};
 
 /// A namespace, for as long as the machine runs where the kernel tells such a number (Linux 6.18); before that
@@ -69,12 +69,12 @@ pub fn is_capable(views: &Views, tid: u32, status: &Status, scope: Scope, capabi
     }
     let own = views.namespace(tid, "user")?;
     let mut at = match scope {
-        Scope::Global => return Ok(own == views.namespace(std::process::id(), "user")?),
+        Scope::Global => return Ok(own == views.namespace(tape::own_process(), "user")?),
         Scope::User => return Ok(true),
         _ => match owner(views, tid, scope) {
             Ok(owner) => owner,
             // gVisor has no such question; it lets nobody but root of the sandbox have namespaces.
-            Err(_) => return Ok(own == views.namespace(std::process::id(), "user")?),
+            Err(_) => return Ok(own == views.namespace(tape::own_process(), "user")?),
         },
     };
     for _ in 0..MAX_NESTING {
@@ -98,7 +98,7 @@ fn owner(views: &Views, tid: u32, scope: Scope) -> OsResult<OwnedFd> {
 /// The user and group, as the supervisor numbers them, that are root in the user namespace that owns the task's
 /// namespace of this kind; `None` when nobody is, or when it is a namespace that the task is not in.
 fn root_of(views: &Views, tid: u32, scope: Scope) -> OsResult<Option<(u32, u32)>> {
-    let supervisors = views.namespace(std::process::id(), "user")?;
+    let supervisors = views.namespace(tape::own_process(), "user")?;
     let owner = match owner(views, tid, scope) {
         Ok(owner) => file::stat_fd(owner.as_fd())?.ino,
         Err(_) => supervisors,

@@ -13,7 +13,7 @@ use super::provider::{Cx, Host, MachineView, Providers, UnameView};
 use super::resolve::Names;
 use super::resolve::view::Views;
 use super::scope::ScopeId;
-use super::sys::{OsResult, process};
+use super::sys::{OsResult, tape};
 use super::tree::Tree;
 use super::values::Values;
 use super::write::UtsName;
@@ -55,8 +55,11 @@ pub struct Store {
 impl Store {
     /// The time stamp for a store that is made now.
     pub fn now() -> (i64, u32) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (now.as_secs().cast_signed(), now.subsec_nanos())
+        let ask = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (now.as_secs().cast_signed(), now.subsec_nanos())
+        };
+        tape::fact(|| "time".to_owned(), ask)
     }
 
     /// The object at a key, if the tree has one; does not check that names matched by `*` exist.
@@ -112,13 +115,13 @@ impl Store {
     /// As [`Views::open_of`]; EPERM where another UTS namespace cannot be entered.
     pub fn uname(&self, tid: u32) -> OsResult<UnameView> {
         let names = if self.views.shares_uts(tid)? {
-            process::uname()?
+            host::names()?
         } else {
             host::uname_in(self.views.open_namespace(tid, "uts")?)?
         };
         let mut view = host::uname_over(&self.given, &names);
-        let host_name = names.nodename().to_string_lossy();
-        let domain_name = names.domainname().to_string_lossy();
+        let host_name = &names.nodename;
+        let domain_name = &names.domainname;
         for (field, real, start, which) in [
             (&mut view.nodename, host_name, &self.start.0, UtsName::Host),
             (&mut view.domainname, domain_name, &self.start.1, UtsName::Domain),
@@ -127,8 +130,8 @@ impl Store {
                 && let Some((_, line)) = self.values.get(which.path(), self.scope(Scope::Uts, tid))
             {
                 *field = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-            } else if real != *start {
-                *field = real.into_owned();
+            } else if real != start {
+                *field = real.clone();
             }
         }
         Ok(view)
@@ -164,7 +167,10 @@ impl Store {
             size,
             blksize: if is_proc { 1024 } else { 4096 },
             blocks: 0,
-            dev: self.device.get().copied().unwrap_or((0, 0)),
+            dev: tape::fact(
+                || "device of the carrier".to_owned(),
+                || self.device.get().copied().unwrap_or((0, 0)),
+            ),
             rdev,
             atime: self.time,
             mtime: self.time,

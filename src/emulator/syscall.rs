@@ -17,6 +17,7 @@ use super::resolve::path::{self, ReadMemory};
 use super::resolve::view::TaskMemory;
 use super::resolve::{Final, Found, Query};
 use super::sys::seccomp::Notification;
+use super::sys::tape;
 use super::tracee::Tracee;
 use crate::policy::Policy;
 
@@ -187,6 +188,7 @@ impl<'c> Call<'c> {
     /// EFAULT and ENAMETOOLONG for the tracee, as getname() of the kernel.
     pub fn path(&self, index: usize) -> Result<Vec<u8>, Failure> {
         let path = path::read_path(&TaskMemory(self.tid), self.args[index]).map_err(unreadable)?;
+        tape::string(self.args[index], path.len() + 1);
         if self.emulator.records_paths() {
             *self.seen.borrow_mut() = Some(path.clone());
         }

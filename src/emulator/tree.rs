@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::sys::tape;
 use crate::policy::{Policy, Row, What, When};
 
 type NodeId = u32;
@@ -248,7 +249,7 @@ fn canonical_key(path: &str, sysfs: &Path, parents: &mut HashMap<String, Option<
     let Some((parent, name)) = inside.rsplit_once('/') else {
         return path.to_owned();
     };
-    let resolved = parents.entry(parent.to_owned()).or_insert_with(|| {
+    let follow = || {
         let mut existing = Path::new(parent);
         let mut rest = Vec::new();
         loop {
@@ -261,7 +262,9 @@ fn canonical_key(path: &str, sysfs: &Path, parents: &mut HashMap<String, Option<
             rest.push(existing.file_name()?.to_str()?.to_owned());
             existing = existing.parent()?;
         }
-    });
+    };
+    let question = || format!("sysfs folder {parent}");
+    let resolved = parents.entry(parent.to_owned()).or_insert_with(|| tape::fact(question, follow));
     match resolved {
         Some(parent) => format!("/sys/{}/{name}", parent.trim_start_matches('/')),
         None => path.to_owned(),

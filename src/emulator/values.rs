@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
 
 use super::scope::ScopeId;
 
@@ -29,13 +30,14 @@ pub struct Values {
 }
 
 /// One value that was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Value {
     /// The file, or the pattern of a `*` row.
     pub key: String,
     /// The namespace.
     pub scope: ScopeId,
     /// The content.
+    #[serde(with = "as_text")]
     pub content: Bytes,
 }
 
@@ -101,6 +103,15 @@ impl Values {
         all.into_iter().map(|(_, value)| value).collect()
     }
 
+    /// Sets these values and no others.
+    pub fn replace(&self, values: Vec<Value>) {
+        self.written.clear();
+        self.is_used.store(false, Ordering::Release);
+        for value in values {
+            self.set(&value.key, value.scope, value.content);
+        }
+    }
+
     /// How often a file that can be polled changed.
     pub fn event(&self, key: &str) -> u64 {
         self.events.get(key).map_or(0, |event| *event)
@@ -117,6 +128,24 @@ impl Values {
     /// Has `listener` told of changes of files that can be polled.
     pub fn listen(&self, listener: Box<Listener>) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+}
+
+/// Content in a record.
+mod as_text {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::emulator::sys::tape;
+
+    pub fn serialize<S: Serializer>(content: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        tape::text(content).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = tape::untext(&text).ok_or_else(|| serde::de::Error::custom("bad %XX"))?;
+        Ok(bytes.into())
     }
 }
 

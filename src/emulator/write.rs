@@ -8,7 +8,7 @@ use super::object::{Object, ObjectKind};
 use super::scope::{self, ScopeId};
 use super::store::Store;
 use super::sys::file;
-use super::sys::{OsResult, process};
+use super::sys::{OsResult, process, tape};
 use crate::emulator::tree::Entry;
 use crate::policy::{Reversed, Rounding, Row, Scope, What, When, WriteRule, WriteRules};
 use nix::errno::Errno as OsErrno;
@@ -46,7 +46,7 @@ impl Store {
 
     /// The namespace of a task; the supervisor's for a task that is gone or not to be seen.
     pub fn scope(&self, scope: Scope, tid: u32) -> ScopeId {
-        let own = || scope::of(&self.views, std::process::id(), scope).unwrap_or(scope::GLOBAL);
+        let own = || scope::of(&self.views, tape::own_process(), scope).unwrap_or(scope::GLOBAL);
         if tid == 0 {
             return own();
         }
@@ -263,7 +263,7 @@ impl Store {
     /// virtually.
     fn forward(&self, object: &Object, tid: u32, kind: Scope, data: &[u8], offset: u64) -> Option<Written> {
         let namespace = scope::link(kind).and_then(|link| {
-            let is_own = self.views.namespace(tid, link) == self.views.namespace(std::process::id(), link);
+            let is_own = self.views.namespace(tid, link) == self.views.namespace(tape::own_process(), link);
             (!is_own).then(|| self.views.open_namespace(tid, link))
         });
         let namespace = namespace.transpose().ok()?;
@@ -342,7 +342,8 @@ impl Store {
                 Err(errno) => return Ok(Err(errno)),
             }),
         };
-        let result = in_namespace(namespace, set);
+        let question = || format!("set the {which:?} name {}", tape::text(name));
+        let result = tape::os(question, || in_namespace(namespace, set));
         if result.is_ok() {
             let scope = self.scope(Scope::Uts, tid);
             self.values.forget(which.path(), scope);

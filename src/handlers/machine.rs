@@ -13,7 +13,7 @@ use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::provider::Cx;
 use crate::emulator::reply::{Out, Reply};
 use crate::emulator::resolve::task::Status;
-use crate::emulator::sys::process;
+use crate::emulator::sys::{OsResult, process, tape};
 use crate::emulator::syscall::{Activation, Call, Syscall};
 use crate::policy::Policy;
 
@@ -28,19 +28,41 @@ fn cpus_given(policy: &Policy) -> Activation {
 /// The rows of this family.
 pub fn rows() -> Vec<Syscall> {
     // As of now: the supervisor's threads may be pinned later, the program is not.
-    let all = sched_getaffinity(Pid::from_raw(0)).ok();
+    let all = affinity(0).ok();
     vec![
         Syscall::new("sysinfo", memory_given, sysinfo),
-        Syscall::new("sched_getaffinity", cpus_given, move |call| getaffinity(call, all)),
+        Syscall::new("sched_getaffinity", cpus_given, move |call| getaffinity(call, all.as_deref())),
     ]
 }
 
 /// The provider whose content sysinfo(2) must agree with.
 const MEMINFO: &str = "meminfo";
 
+/// Uptime in seconds, load averages as sysinfo(2) has them, number of processes.
+fn host_info() -> OsResult<(i64, [u64; 3], u16)> {
+    let ask = || {
+        let host = nix::sys::sysinfo::sysinfo()?;
+        let (one, five, fifteen) = host.load_average();
+        // Linux scales load averages by 2^16 (SI_LOAD_SHIFT).
+        let load = |value: f64| (value * 65536.0) as u64;
+        let uptime = i64::try_from(host.uptime().as_secs()).unwrap_or(i64::MAX);
+        Ok((uptime, [load(one), load(five), load(fifteen)], host.process_count()))
+    };
+    tape::os(|| "sysinfo".to_owned(), ask)
+}
+
+/// The CPUs that a task may use, ascending.
+fn affinity(pid: i32) -> OsResult<Vec<usize>> {
+    let ask = || {
+        let set = sched_getaffinity(Pid::from_raw(pid))?;
+        Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+    };
+    tape::os(|| format!("affinity {pid}"), ask)
+}
+
 fn sysinfo(call: &Call<'_>) -> Result<Reply, Failure> {
     let store = &call.emulator.store;
-    let host = nix::sys::sysinfo::sysinfo().or_fault("ask the host's sysinfo")?;
+    let (uptime, loads, procs) = host_info().or_fault("ask the host's sysinfo")?;
     let provider = store.providers.get(MEMINFO).ok_or(Errno::ENOSYS)?;
     let cx = Cx {
         host: &*store.host,
@@ -56,26 +78,23 @@ fn sysinfo(call: &Call<'_>) -> Result<Reply, Failure> {
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
     };
-    let (one, five, fifteen) = host.load_average();
-    // Linux scales load averages by 2^16 (SI_LOAD_SHIFT).
-    let load = |value: f64| (value * 65536.0) as u64;
     let info = Sysinfo {
-        uptime: i64::try_from(host.uptime().as_secs()).unwrap_or(i64::MAX),
-        loads: [load(one), load(five), load(fifteen)],
+        uptime,
+        loads,
         totalram: store.machine.memory,
         freeram: bytes("MemFree"),
         sharedram: bytes("Shmem"),
         bufferram: bytes("Buffers"),
         totalswap: bytes("SwapTotal"),
         freeswap: bytes("SwapFree"),
-        procs: host.process_count(),
+        procs,
     };
     Ok(Reply::stored(call.args[0], layout::sysinfo(call.abi.layout, &info)))
 }
 
 /// All CPUs of the policy, unless the task was confined to fewer than sysemu was started with (`all`): then those
 /// of them that the policy has too.
-fn getaffinity(call: &Call<'_>, all: Option<CpuSet>) -> Result<Reply, Failure> {
+fn getaffinity(call: &Call<'_>, all: Option<&[usize]>) -> Result<Reply, Failure> {
     let (pid, len) = (call.int(0), usize::try_from(call.args[1] as u32).unwrap_or(0));
     let word = match call.abi.layout {
         crate::emulator::abi::Layout::X86_64 => 8,
@@ -87,10 +106,10 @@ fn getaffinity(call: &Call<'_>, all: Option<CpuSet>) -> Result<Reply, Failure> {
         return Err(Errno::EINVAL.into());
     }
     let Some(target) = task_named(call, pid)? else { return Ok(Reply::Continue) };
-    let real = sched_getaffinity(Pid::from_raw(target)).map_err(|errno| Errno::from_raw(errno as i32))?;
+    let real = affinity(target).map_err(|errno| Errno::from_raw(errno as i32))?;
     let mut mask = vec![0u8; needed];
-    let is_confined = Some(real) != all;
-    let set = |cpu: usize| !is_confined || real.is_set(cpu).unwrap_or(false);
+    let is_confined = Some(&*real) != all;
+    let set = |cpu: usize| !is_confined || real.contains(&cpu);
     for cpu in (0..cpus).filter(|cpu| set(*cpu)) {
         mask[cpu / 8] |= 1 << (cpu % 8);
     }

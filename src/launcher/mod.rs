@@ -67,6 +67,8 @@ pub struct Launch {
     pub pin: Option<usize>,
     /// The file that keeps written values.
     pub state: Option<PathBuf>,
+    /// The file that calls are recorded in.
+    pub record: Option<PathBuf>,
     /// Whether to print counts.
     pub summary: Summary,
     /// Starts logging in the server, once it will make no more processes. What it gives is dropped when the
@@ -79,6 +81,10 @@ pub struct Launch {
 ///
 /// Call it while the process has a single thread.
 pub fn run(launch: Launch) -> i32 {
+    if launch.policy.is_empty() && launch.record.is_some() {
+        eprintln!("sysemu: nothing to record: the policy is empty, so that no call is managed");
+        return OWN_FAILURE;
+    }
     if launch.policy.is_empty() {
         return execute(&launch.command);
     }

@@ -16,9 +16,12 @@ use super::{Launch, OWN_FAILURE, Summary, command, report_exec_error, tree};
 use crate::emulator::backend::ptrace::{Children, Event};
 use crate::emulator::confine::{self, Tracing};
 use crate::emulator::probe;
+use crate::emulator::record::{Header, Recorder};
 use crate::emulator::state::StateFile;
 use crate::emulator::stats::{Stats, Verdict};
+use crate::emulator::sys::tape::Session;
 use crate::emulator::sys::wait::{self, Change};
+use crate::policy::show;
 use crate::{SpawnError, StartOptions, Supervised, Supervisor};
 
 /// Runs until the whole tree ended; gives this process's own exit status: 0 unless the keeper has to act.
@@ -62,6 +65,9 @@ enum Refusal {
 
 fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refusal> {
     let log = (launch.start_logging)();
+    let policy = launch.record.as_ref().map(|_| show::policy(&launch.policy));
+    // What the supervisor is told while it is built belongs to the record too.
+    let session = launch.record.as_ref().map(|_| Session::record());
     let supervisor = Supervisor::builder()
         .policy(launch.policy)
         .carrier(launch.carrier)
@@ -69,6 +75,12 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
         .notify(launch.notify)
         .build()
         .map_err(|error| Refusal::Own(error.to_string()))?;
+    if let (Some(path), Some(policy), Some(session)) = (&launch.record, policy, session) {
+        let header = Header::new(supervisor.backend(), policy, session.finish());
+        let recorder = Recorder::create(path, &header)
+            .map_err(|error| Refusal::Own(format!("cannot record to {}: {error}", path.display())))?;
+        let _ = supervisor.engine().recorder.set(recorder);
+    }
     let emulator = &supervisor.engine().emulator;
     let restore = |path| StateFile::restore(path, &emulator.store);
     let state =
@@ -247,6 +259,15 @@ impl Server {
         Tree::Runs
     }
 
+    fn say_recorded(&self) {
+        let Some(recorder) = self.supervisor.engine().recorder.get() else { return };
+        let recorded = recorder.recorded();
+        eprintln!("sysemu: {} calls recorded", recorded.calls);
+        if recorded.lost > 0 {
+            eprintln!("sysemu: {} calls could not be recorded", recorded.lost);
+        }
+    }
+
     /// Writes the state file. Before the front ends, so that whoever starts the next run finds it.
     fn save_state(&self) {
         let emulator = &self.supervisor.engine().emulator;
@@ -268,6 +289,7 @@ impl Server {
             let engine = self.supervisor.engine();
             print_summary(&engine.stats, engine.table.rows().count());
         }
+        self.say_recorded();
         if let Some(front) = control.take() {
             message.send(&front);
         }

@@ -20,6 +20,7 @@ const COMMAND_LINE: &str = "command line";
 /// Collects what a policy is made from.
 #[derive(Default)]
 pub struct Loader<'p> {
+    texts: Vec<(String, String)>,
     policies: Vec<String>,
     sets: Vec<(Shorthand, String)>,
     providers: Option<&'p Providers>,
@@ -43,6 +44,12 @@ impl<'p> Loader<'p> {
     /// Checks provider names against these.
     pub fn providers(mut self, providers: &'p Providers) -> Self {
         self.providers = Some(providers);
+        self
+    }
+
+    /// The text of a policy file, under a name for messages; it comes before all others.
+    pub fn text(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.texts.push((name.into(), text.into()));
         self
     }
 
@@ -99,6 +106,11 @@ impl<'p> Loader<'p> {
         let mut report = Report::default();
         let mut merge = Merge::on(Policy::default());
         merge.policy.uname.files = true;
+        for (name, text) in &self.texts {
+            let document = parse(&Source::new(name, text.clone()), &mut report);
+            check::document(&document, &mut report);
+            merge.add(document);
+        }
         for name in &self.policies {
             let origin = Origin::synthetic(COMMAND_LINE);
             merge.loaded.clear();

@@ -20,6 +20,7 @@ use super::sys::file::Stat;
 
 pub mod fuse;
 pub mod memfd;
+pub mod taped;
 
 /// What a new open file starts with.
 #[derive(Clone, Debug)]

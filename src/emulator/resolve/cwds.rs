@@ -11,7 +11,7 @@ use dashmap::DashMap;
 
 use super::task::Task;
 use super::view::Views;
-use crate::emulator::sys::file;
+use crate::emulator::sys::{file, tape};
 
 #[derive(Clone)]
 struct Record {
@@ -19,6 +19,10 @@ struct Record {
     process: Arc<OwnedFd>,
     /// The directory; `None` once the process went to a real one.
     key: Option<Arc<str>>,
+}
+
+fn process_label(process: u32) -> String {
+    format!("process {process}")
 }
 
 /// The records.
@@ -44,6 +48,31 @@ impl Cwds {
         let inherited = self.live(task.status.ppid)?;
         self.set(views, task, inherited.key.clone());
         inherited.key
+    }
+
+    /// All records, by process.
+    pub fn all(&self) -> Vec<(u32, Option<String>)> {
+        let mut all: Vec<_> = self
+            .records
+            .iter()
+            .map(|record| {
+                tape::label(record.process.as_fd(), || process_label(*record.key()));
+                (*record.key(), record.value().key.as_deref().map(str::to_owned))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Takes these records, whose processes are stand-ins, in place of all others. For a call that is played.
+    pub fn replace(&self, directories: &[(u32, Option<String>)]) {
+        self.records.clear();
+        for (process, key) in directories {
+            let Ok(fd) = tape::stand_in() else { continue };
+            tape::label(fd.as_fd(), || process_label(*process));
+            let key = key.as_deref().map(Into::into);
+            self.records.insert(*process, Record { process: Arc::new(fd), key });
+        }
     }
 
     fn live(&self, tgid: u32) -> Option<Record> {

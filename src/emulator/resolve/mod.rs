@@ -14,6 +14,7 @@ use super::failure::{Failure, OrFault};
 use super::object::Object;
 use super::sys::creds::{self, FsIdentity};
 use super::sys::file::{self, Stat};
+use super::sys::{OsResult, tape};
 use super::tree::Tree;
 
 pub mod cwds;
@@ -89,10 +90,13 @@ impl Resolver {
         carriers: Arc<dyn Identify>,
         names: Arc<dyn Names>,
         views: Arc<Views>,
-    ) -> super::sys::OsResult<Self> {
-        let groups = nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect();
-        let own =
-            FsIdentity { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), groups };
+    ) -> OsResult<Self> {
+        let ask = || -> OsResult<_> {
+            let groups = nix::unistd::getgroups()?.into_iter().map(nix::unistd::Gid::as_raw).collect();
+            Ok((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), groups))
+        };
+        let (uid, gid, groups) = tape::os(|| "own identity".to_owned(), ask)?;
+        let own = FsIdentity { uid, gid, groups };
         Ok(Resolver { tree, views, cwds: Cwds::default(), carriers, names, memo: Memo::default(), own })
     }
 

@@ -9,6 +9,7 @@ use super::view::Views;
 use super::walk::Real;
 use crate::emulator::object::child_key;
 use crate::emulator::sys::file::{self, Stat};
+use crate::emulator::sys::tape;
 
 /// Inode number of the root directory of any procfs and any sysfs.
 const ROOT_INODE: u64 = 1;
@@ -43,7 +44,7 @@ pub fn key_of(views: &Views, task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> Op
     if stat.raw.stx_nlink == 0 {
         return None; // the link text says " (deleted)"
     }
-    let text = views.link_of(std::process::id(), &format!("fd/{}", fd.as_raw_fd())).ok()?;
+    let text = views.link_of(tape::own_process(), &format!("fd/{}", fd.as_raw_fd())).ok()?;
     let kind = kind_of(task, fd, stat);
     let seen = task.view.strip_root(&text).and_then(|text| std::str::from_utf8(text).ok());
     let inside = match task.view.mounts.get(stat.mount) {

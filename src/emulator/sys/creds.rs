@@ -1,7 +1,9 @@
 //! Looking at the file system with somebody else's rights: setfsuid(2), setfsgid(2), setgroups(2) for the
 //! calling thread only, or what takes their place where they are missing.
 
-use super::{OsResult, check, count};
+use std::cell::Cell;
+
+use super::{OsResult, check, count, tape};
 
 /// The identity that decides file permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,17 @@ fn set_effective_ids(uid: u32, gid: u32) -> OsResult<()> {
 /// # Errors
 /// EPERM: this process may not take other identities.
 pub fn with_identity<T>(own: &FsIdentity, who: &FsIdentity, look: impl FnOnce() -> T) -> OsResult<T> {
+    let look = Cell::new(Some(look));
+    let take = || look.take().map(|look| look());
+    let result = tape::around(
+        || format!("identity {} {} {:?}", who.uid, who.gid, who.groups),
+        || enter(own, who, take),
+        take,
+    );
+    result.and_then(|looked| looked.ok_or(nix::errno::Errno::EIO))
+}
+
+fn enter<T>(own: &FsIdentity, who: &FsIdentity, look: impl FnOnce() -> T) -> OsResult<T> {
     set_groups(&who.groups)?;
     let result = if set_fs_ids(who.uid, who.gid) {
         let result = look();

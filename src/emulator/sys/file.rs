@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno as OsErrno;
 
-use super::{OsResult, check};
+use super::{OsResult, check, tape};
 use crate::emulator::abi::layout::Statfs;
 
 /// Where a relative path starts.
@@ -35,9 +35,12 @@ pub fn c_path(path: &[u8]) -> OsResult<CString> {
 /// # Errors
 /// As the man page.
 pub fn open(at: At<'_>, path: &CStr, flags: i32) -> OsResult<OwnedFd> {
-    // SAFETY: raw call so that any flag word passes unchanged; the path is a NUL-terminated string.
-    let fd = unsafe { libc::openat(raw(at), path.as_ptr(), flags | libc::O_CLOEXEC) };
-    owned(check(fd)?.into())
+    let open = || {
+        // SAFETY: raw call so that any flag word passes unchanged; the path is a NUL-terminated string.
+        let fd = unsafe { libc::openat(raw(at), path.as_ptr(), flags | libc::O_CLOEXEC) };
+        owned(check(fd)?.into())
+    };
+    tape::fd(|| format!("open:{flags:#x} {}", tape::place(at, path.to_bytes())), open)
 }
 
 /// close(2), counted as the kernel entry that it is; for the paths whose cost is asserted.
@@ -51,15 +54,18 @@ pub fn close(fd: OwnedFd) {
 /// # Errors
 /// As the man page.
 pub fn open2(at: At<'_>, path: &CStr, flags: i32, resolve: u64) -> OsResult<OwnedFd> {
-    // SAFETY: plain old data; zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.resolve = resolve;
-    // SAFETY: path and struct outlive the call, which only reads them; the size is that of the struct.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, raw(at), path.as_ptr(), &how, size_of::<libc::open_how>())
+    let open = || {
+        // SAFETY: plain old data; zero is a valid open_how.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = (flags | libc::O_CLOEXEC) as u64;
+        how.resolve = resolve;
+        // SAFETY: path and struct outlive the call, which only reads them; the size is that of the struct.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_openat2, raw(at), path.as_ptr(), &how, size_of::<libc::open_how>())
+        };
+        owned(check(fd)?)
     };
-    owned(check(fd)?)
+    tape::fd(|| format!("open:{flags:#x}:{resolve:#x} {}", tape::place(at, path.to_bytes())), open)
 }
 
 /// What statx(2) tells, as far as the emulator uses it.
@@ -78,6 +84,20 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// What the kernel's structure says.
+    fn of(buf: libc::statx) -> Self {
+        Stat {
+            mode: buf.stx_mode.into(),
+            dev: (buf.stx_dev_major, buf.stx_dev_minor),
+            ino: buf.stx_ino,
+            mount: match buf.stx_mask & libc::STATX_MNT_ID {
+                0 => mount_of_device((buf.stx_dev_major, buf.stx_dev_minor)),
+                _ => buf.stx_mnt_id,
+            },
+            raw: buf,
+        }
+    }
+
     /// Whether the mount id is the kernel's own.
     pub fn knows_mount(&self) -> bool {
         self.raw.stx_mask & libc::STATX_MNT_ID != 0
@@ -110,6 +130,14 @@ static NO_AUTOMOUNT: AtomicI32 = AtomicI32::new(libc::AT_NO_AUTOMOUNT);
 /// # Errors
 /// As the man page.
 pub fn stat(at: At<'_>, path: &CStr, flags: i32) -> OsResult<Stat> {
+    tape::os(
+        || format!("stat:{flags:#x} {}", tape::place(at, path.to_bytes())),
+        || stat_now(at, path, flags).map(Told),
+    )
+    .map(|told| told.0)
+}
+
+fn stat_now(at: At<'_>, path: &CStr, flags: i32) -> OsResult<Stat> {
     let no_automount = NO_AUTOMOUNT.load(Ordering::Relaxed);
     let flags = flags | libc::AT_STATX_DONT_SYNC;
     let buf = match statx(at, path, flags | no_automount) {
@@ -120,16 +148,7 @@ pub fn stat(at: At<'_>, path: &CStr, flags: i32) -> OsResult<Stat> {
         }
         result => result?,
     };
-    Ok(Stat {
-        mode: buf.stx_mode.into(),
-        dev: (buf.stx_dev_major, buf.stx_dev_minor),
-        ino: buf.stx_ino,
-        mount: match buf.stx_mask & libc::STATX_MNT_ID {
-            0 => mount_of_device((buf.stx_dev_major, buf.stx_dev_minor)),
-            _ => buf.stx_mnt_id,
-        },
-        raw: buf,
-    })
+    Ok(Stat::of(buf))
 }
 
 fn statx(at: At<'_>, path: &CStr, flags: i32) -> OsResult<libc::statx> {
@@ -154,12 +173,15 @@ pub fn stat_fd(fd: BorrowedFd<'_>) -> OsResult<Stat> {
 /// # Errors
 /// As the man page.
 pub fn readlink(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
-    let mut buf = vec![0u8; libc::PATH_MAX as usize];
-    // SAFETY: the buffer is live and of the length passed.
-    let len = unsafe { libc::readlinkat(raw(at), path.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
-    let len = check(len as i64)?;
-    buf.truncate(usize::try_from(len).map_err(|_| OsErrno::EOVERFLOW)?);
-    Ok(buf)
+    let read = || {
+        let mut buf = vec![0u8; libc::PATH_MAX as usize];
+        // SAFETY: the buffer is live and of the length passed.
+        let len = unsafe { libc::readlinkat(raw(at), path.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+        let len = check(len as i64)?;
+        buf.truncate(usize::try_from(len).map_err(|_| OsErrno::EOVERFLOW)?);
+        Ok(buf)
+    };
+    tape::bytes(|| format!("readlink {}", tape::place(at, path.to_bytes())), read)
 }
 
 /// faccessat2(2).
@@ -167,8 +189,11 @@ pub fn readlink(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
 /// # Errors
 /// As the man page.
 pub fn access(at: At<'_>, path: &CStr, mode: i32, flags: i32) -> OsResult<()> {
-    // SAFETY: raw call because glibc emulates the flags; the path is NUL-terminated.
-    check(unsafe { libc::syscall(libc::SYS_faccessat2, raw(at), path.as_ptr(), mode, flags) }).map(drop)
+    let look = || {
+        // SAFETY: raw call because glibc emulates the flags; the path is NUL-terminated.
+        check(unsafe { libc::syscall(libc::SYS_faccessat2, raw(at), path.as_ptr(), mode, flags) }).map(drop)
+    };
+    tape::os(|| format!("access:{mode:#x}:{flags:#x} {}", tape::place(at, path.to_bytes())), look)
 }
 
 /// fstatfs(2).
@@ -177,9 +202,13 @@ pub fn access(at: At<'_>, path: &CStr, mode: i32, flags: i32) -> OsResult<()> {
 /// As the man page.
 pub fn statfs_fd(fd: BorrowedFd<'_>) -> OsResult<Statfs> {
     // Fifteen words on 64-bit targets; libc's own struct hides the two halves of the file system id.
-    let mut raw = [0u64; 15];
-    // SAFETY: the buffer is live and as large as `struct statfs`, which a test asserts.
-    check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), raw.as_mut_ptr()) })?;
+    let ask = || {
+        let mut raw = [0u64; 15];
+        // SAFETY: the buffer is live and as large as `struct statfs`, which a test asserts.
+        check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), raw.as_mut_ptr()) })?;
+        Ok(raw)
+    };
+    let raw: [u64; 15] = tape::os(|| format!("statfs {}", tape::place(Some(fd), b"")), ask)?;
     let [f_type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags, ..] = raw;
     let fsid = fsid.to_ne_bytes();
     let half = |at: usize| u32::from_ne_bytes([fsid[at], fsid[at + 1], fsid[at + 2], fsid[at + 3]]);
@@ -192,6 +221,17 @@ pub fn statfs_fd(fd: BorrowedFd<'_>) -> OsResult<Statfs> {
 /// # Errors
 /// As the man page.
 pub fn getdents(fd: BorrowedFd<'_>, buf: &mut [u8]) -> OsResult<usize> {
+    if !tape::is_on() {
+        return getdents_now(fd, buf);
+    }
+    let list = || format!("getdents {}", tape::place(Some(fd), b""));
+    let records = tape::bytes(list, || getdents_now(fd, buf).map(|len| buf[..len].to_vec()))?;
+    let len = records.len().min(buf.len());
+    buf[..len].copy_from_slice(&records[..len]);
+    Ok(len)
+}
+
+fn getdents_now(fd: BorrowedFd<'_>, buf: &mut [u8]) -> OsResult<usize> {
     // SAFETY: no safe wrapper gives the raw records; the buffer is live and of the length passed.
     let len = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
     usize::try_from(check(len)?).map_err(|_| OsErrno::EOVERFLOW)
@@ -210,6 +250,10 @@ pub fn read_all(fd: BorrowedFd<'_>) -> OsResult<String> {
 /// # Errors
 /// As read(2).
 pub fn read_bytes(fd: BorrowedFd<'_>) -> OsResult<Vec<u8>> {
+    tape::bytes(|| format!("read {}", tape::place(Some(fd), b"")), || read_now(fd))
+}
+
+fn read_now(fd: BorrowedFd<'_>) -> OsResult<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut len = 0;
     loop {
@@ -261,6 +305,10 @@ const F_SETSIG: i32 = 10;
 /// # Errors
 /// EOPNOTSUPP: the file system has none. EOVERFLOW: it is longer than any that is asked for here.
 pub fn handle(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
+    tape::bytes(|| format!("handle {}", tape::place(at, path.to_bytes())), || handle_now(at, path))
+}
+
+fn handle_now(at: At<'_>, path: &CStr) -> OsResult<Vec<u8>> {
     const BYTES: usize = 64;
     #[repr(C)]
     struct Handle {
@@ -293,6 +341,68 @@ pub fn memfd(name: &CStr) -> OsResult<OwnedFd> {
 /// The text by which this process can name one of its own descriptors.
 pub fn self_fd_path(fd: BorrowedFd<'_>) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).expect("digits hold no NUL")
+}
+
+/// What statx(2) told, as it is recorded: numbers in the order of the fields.
+#[derive(Clone)]
+struct Told(Stat);
+
+impl serde::Serialize for Told {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = &self.0.raw;
+        let time = |at: &libc::statx_timestamp| [at.tv_sec.cast_unsigned(), at.tv_nsec.into()];
+        let [atime, mtime, ctime] = [&raw.stx_atime, &raw.stx_mtime, &raw.stx_ctime].map(time);
+        let numbers: [u64; 20] = [
+            raw.stx_mask.into(),
+            raw.stx_blksize.into(),
+            raw.stx_nlink.into(),
+            raw.stx_uid.into(),
+            raw.stx_gid.into(),
+            raw.stx_mode.into(),
+            raw.stx_ino,
+            raw.stx_size,
+            raw.stx_blocks,
+            atime[0],
+            atime[1],
+            mtime[0],
+            mtime[1],
+            ctime[0],
+            ctime[1],
+            raw.stx_rdev_major.into(),
+            raw.stx_rdev_minor.into(),
+            raw.stx_dev_major.into(),
+            raw.stx_dev_minor.into(),
+            raw.stx_mnt_id,
+        ];
+        numbers.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Told {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let n = <[u64; 20]>::deserialize(deserializer)?;
+        // SAFETY: plain old data.
+        let mut raw: libc::statx = unsafe { std::mem::zeroed() };
+        raw.stx_mask = n[0] as u32;
+        raw.stx_blksize = n[1] as u32;
+        raw.stx_nlink = n[2] as u32;
+        raw.stx_uid = n[3] as u32;
+        raw.stx_gid = n[4] as u32;
+        raw.stx_mode = n[5] as u16;
+        raw.stx_ino = n[6];
+        raw.stx_size = n[7];
+        raw.stx_blocks = n[8];
+        let times = [(&mut raw.stx_atime, n[9], n[10]), (&mut raw.stx_mtime, n[11], n[12])];
+        for (time, seconds, nanoseconds) in times.into_iter().chain([(&mut raw.stx_ctime, n[13], n[14])]) {
+            (time.tv_sec, time.tv_nsec) = (seconds.cast_signed(), nanoseconds as u32);
+        }
+        raw.stx_rdev_major = n[15] as u32;
+        raw.stx_rdev_minor = n[16] as u32;
+        raw.stx_dev_major = n[17] as u32;
+        raw.stx_dev_minor = n[18] as u32;
+        raw.stx_mnt_id = n[19];
+        Ok(Told(Stat::of(raw)))
+    }
 }
 
 #[cfg(test)]

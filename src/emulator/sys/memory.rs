@@ -8,7 +8,7 @@ use nix::errno::Errno as OsErrno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 
-use super::{OsResult, count};
+use super::{OsResult, count, tape};
 
 const PAGE: u64 = 4096;
 
@@ -39,6 +39,10 @@ fn is_missing<T>(result: &nix::Result<T>) -> bool {
 /// # Errors
 /// EFAULT: the first byte is not mapped. ESRCH: the task is gone. EPERM: not allowed to look.
 pub fn read(tid: u32, addr: u64, buf: &mut [u8]) -> OsResult<usize> {
+    tape::memory(addr, buf, |buf| read_now(tid, addr, buf))
+}
+
+fn read_now(tid: u32, addr: u64, buf: &mut [u8]) -> OsResult<usize> {
     let Some((remote, pieces)) = pieces(addr, buf.len()) else {
         return Err(OsErrno::EFAULT);
     };

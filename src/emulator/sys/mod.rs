@@ -23,6 +23,7 @@ pub mod ptrace;
 pub mod seccomp;
 pub mod spawn;
 pub mod startup;
+pub mod tape;
 pub mod wait;
 
 /// Result of a system call that the supervisor makes for itself.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno as OsErrno;
 use nix::sys::utsname::UtsName;
 
-use super::{OsResult, check};
+use super::{OsResult, check, tape};
 
 /// PIDFD_THREAD (Linux 6.9).
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
@@ -49,8 +49,11 @@ const NS_GET_PID_FROM_PIDNS: libc::Ioctl = 0x8004_b706;
 /// # Errors
 /// ESRCH: no such task there. ENOTTY: the kernel is older.
 pub fn pid_from_namespace(namespace: BorrowedFd<'_>, pid: i32) -> OsResult<i32> {
-    // SAFETY: the number is passed by value; no memory is.
-    check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, pid) })
+    let ask = || {
+        // SAFETY: the number is passed by value; no memory is.
+        check(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, pid) })
+    };
+    tape::os(|| format!("pid:{pid} {}", tape::place(Some(namespace), b"")), ask)
 }
 
 /// NS_GET_USERNS and NS_GET_PARENT (`linux/nsfs.h`).
@@ -58,10 +61,13 @@ const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
 
 fn related_namespace(namespace: BorrowedFd<'_>, which: libc::Ioctl) -> OsResult<OwnedFd> {
-    // SAFETY: no memory is passed.
-    let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), which) })?;
-    // SAFETY: as in `pidfd_open`.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let ask = || {
+        // SAFETY: no memory is passed.
+        let fd = check(unsafe { libc::ioctl(namespace.as_raw_fd(), which) })?;
+        // SAFETY: as in `pidfd_open`.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    tape::fd(|| format!("namespace {}/{which:#x}", tape::place(Some(namespace), b"")), ask)
 }
 
 /// The user namespace that owns a namespace (ioctl_ns(2)).

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::emulator::errno::Errno;
 use crate::emulator::provider::{Cx, Providers};
+use crate::emulator::sys::tape;
 
 pub(super) fn register(providers: &mut Providers) {
     providers.register("uuid", "a new random UUID at each open", |_| line(uuid()));
@@ -23,10 +24,13 @@ fn line(text: Result<String, Errno>) -> Result<Bytes, Errno> {
 }
 
 fn random() -> Result<[u8; 16], Errno> {
-    let mut bytes = [0u8; 16];
-    let mut source = std::fs::File::open("/dev/urandom").map_err(|_| Errno::EIO)?;
-    std::io::Read::read_exact(&mut source, &mut bytes).map_err(|_| Errno::EIO)?;
-    Ok(bytes)
+    let ask = || {
+        let mut bytes = [0u8; 16];
+        let mut source = std::fs::File::open("/dev/urandom").ok()?;
+        std::io::Read::read_exact(&mut source, &mut bytes).ok()?;
+        Some(bytes)
+    };
+    tape::fact(|| "random".to_owned(), ask).ok_or(Errno::EIO)
 }
 
 /// A version 4 UUID (RFC 9562).

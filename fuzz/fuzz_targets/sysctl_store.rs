@@ -1,0 +1,5 @@
+//! See `sysemu_fuzz::sysctl_store`.
+
+#![cfg_attr(fuzzing, no_main)]
+
+sysemu_fuzz::target!(sysemu_fuzz::sysctl_store);
