@@ -65,12 +65,17 @@ fn print_difference(line: usize, call: &CallLine, played: &Played, format: Forma
     out!("line {line}: {} {path}", call.call);
     let (before, after) = (&call.outcome, &played.outcome);
     for act in before.iter().filter(|act| !after.contains(act)) {
-        out!("  recorded: {act}");
+        out!("  recorded: {}", one_line(act));
     }
     for act in after.iter().filter(|act| !before.contains(act)) {
-        out!("  now:      {act}");
+        out!("  now:      {}", one_line(act));
     }
     for question in &played.unknown {
         out!("  not in the record: {question}");
     }
+}
+
+/// Content has lines of its own.
+fn one_line(act: &str) -> String {
+    act.replace('\n', "\\n").replace('\t', "\\t")
 }

@@ -45,7 +45,10 @@ pub fn open(at: At<'_>, path: &CStr, flags: i32) -> OsResult<OwnedFd> {
 
 /// close(2), counted as the kernel entry that it is; for the paths whose cost is asserted.
 pub fn close(fd: OwnedFd) {
-    super::count();
+    // Stand-ins of a playing tape cost nothing that anybody would want to know.
+    if !tape::is_playing() {
+        super::count();
+    }
     drop(fd);
 }
 
