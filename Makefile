@@ -8,9 +8,9 @@ CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
 BINARY = target/release/sysemu
 
-# What runs once more with the ptrace backend, which otherwise is for hosts without user notification.
-BOTH_BACKENDS = --test resolution --test read_semantics --test field_reports --test hostile --test programs --test loads \
-    --test write_semantics
+# What runs once more with the ptrace backend, which otherwise is for hosts without user notification. The conformance
+# suite has all backends by itself.
+BOTH_BACKENDS = --test hostile --test programs --test loads --test write_semantics
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -18,8 +18,9 @@ help: ## this list
 setup: ## install what is missing (Debian packages; says what it cannot install)
 	@scripts/setup
 
-deps: setup ## also what no package brings: two versions of gVisor, below target/
+deps: setup ## also what no package brings: three versions of gVisor, below target/
 	@scripts/gvisor-deps
+	@scripts/gvisor-newest || echo "deps: tests of the newest gVisor will be skipped"
 
 build: ## the optimised binary, target/release/sysemu
 	@scripts/setup build
@@ -30,9 +31,11 @@ check: setup ## formatting, lints, documentation
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# The static binary is built here and not by the tests that run it, so that one sees what is being waited for.
+# The static binary and the newest gVisor are built here and not by the tests that run them, so that one sees what is
+# being waited for.
 test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
+	@scripts/gvisor-newest || true
 	@$(CARGO) test --workspace --no-fail-fast
 	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast $(BOTH_BACKENDS)
 

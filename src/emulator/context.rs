@@ -12,6 +12,7 @@ use super::failure::{Failure, OrFault};
 use super::host;
 use super::object::{Object, ObjectKind};
 use super::provider::{Host, MachineView, Providers, UnameView};
+use super::resolve::in_root::open_in_root;
 use super::resolve::view::Views;
 use super::resolve::{Identify, Names, Real, Resolver};
 use super::scope;
@@ -143,9 +144,8 @@ impl Emulator {
     pub fn like(&self, tid: u32, object: &Object) -> Result<Option<OwnedFd>, Failure> {
         let ObjectKind::File(row) = &object.kind else { return Ok(None) };
         let Some(Content::Like(path)) = store::content_of(row) else { return Ok(None) };
-        let path = file::c_path(path.as_bytes()).or_fault("copy a path")?;
         let root = self.resolver.views.open_root(tid).or_gone("open the root directory of a task")?;
-        file::open2(Some(root.as_fd()), &path, libc::O_PATH, libc::RESOLVE_IN_ROOT)
+        open_in_root(root.as_fd(), path.as_bytes(), 0)
             .map(Some)
             .map_err(|errno| Errno::from_raw(errno as i32).into())
     }

@@ -138,6 +138,11 @@ impl Tree {
         }
     }
 
+    /// The keys of files that are there in any case.
+    pub fn certain_keys(&self) -> impl Iterator<Item = &str> {
+        self.certain.keys().map(|key| &**key)
+    }
+
     /// The file at a key, when no look at the real file system is needed to know that it is there.
     pub fn certain_file(&self, key: &str) -> Option<&Arc<Row>> {
         self.certain.get(key)

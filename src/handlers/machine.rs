@@ -128,6 +128,12 @@ fn task_named(call: &Call<'_>, pid: i32) -> Result<Option<i32>, Failure> {
     }
     let views = &call.emulator.resolver.views;
     let task = views.task(call.tid).or_gone("read the identity of a task")?;
+    // gVisor does not tell a task's numbers; whether it counts differently shows in its pid namespace.
+    let is_elsewhere = task.status.ns_tid.is_empty()
+        && views.namespace(call.tid, "pid").ok() != views.namespace(std::process::id(), "pid").ok();
+    if is_elsewhere {
+        return Ok(None);
+    }
     let Some(given) = u32::try_from(pid).ok().filter(|_| task.status.ns_tid.len() > 1) else {
         return Ok(Some(pid));
     };

@@ -5,10 +5,13 @@ use std::os::fd::AsFd;
 
 use super::for_paths;
 use crate::emulator::abi::layout::{self, Attr, StatShape};
+use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::object::Object;
 use crate::emulator::reply::Reply;
-use crate::emulator::resolve::{Final, Found};
+use crate::emulator::resolve::mounts::FsKind;
+use crate::emulator::resolve::path::is_below;
+use crate::emulator::resolve::{Final, Found, Query, Real};
 use crate::emulator::sys::file;
 use crate::emulator::syscall::{ArgTest, Call, Syscall};
 
@@ -27,7 +30,8 @@ const UNLESS_FSTAT_X: &[ArgTest] = &unless_fstat(2);
 pub fn rows() -> Vec<Syscall> {
     let plain = |name, last, shape| {
         Syscall::new(name, for_paths, move |call| {
-            stat(call, Target { dirfd: libc::AT_FDCWD, path_arg: 0, last, buf: call.args[1], shape })
+            let buf = call.args[1];
+            stat(call, Target { dirfd: libc::AT_FDCWD, path_arg: 0, last, buf, shape, is_refused: false })
         })
     };
     let at = |name, shape| Syscall {
@@ -53,6 +57,17 @@ struct Target {
     last: Final,
     buf: u64,
     shape: StatShape,
+    /// The kernel refuses the flags, which Linux does not.
+    is_refused: bool,
+}
+
+impl Target {
+    /// That of a call with a directory, a path and flags.
+    fn at(call: &Call<'_>, flags: i32, buf: u64, shape: StatShape) -> Self {
+        let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { Final::NoFollow } else { Final::Follow };
+        let is_refused = flags & libc::AT_NO_AUTOMOUNT != 0 && file::refuses_no_automount();
+        Target { dirfd: call.int(0), path_arg: 1, last, buf, shape, is_refused }
+    }
 }
 
 const AT_FLAGS: i32 =
@@ -60,16 +75,12 @@ const AT_FLAGS: i32 =
 /// Bit of the statx mask that must not be set.
 const STATX_RESERVED: u64 = 0x8000_0000;
 
-fn last_of(flags: i32) -> Final {
-    if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { Final::NoFollow } else { Final::Follow }
-}
-
 fn fstatat(call: &Call<'_>, shape: StatShape) -> Result<Reply, Failure> {
     let flags = call.int(3);
     if flags & !(AT_FLAGS & !libc::AT_STATX_SYNC_TYPE) != 0 {
         return Ok(Reply::Continue);
     }
-    stat(call, Target { dirfd: call.int(0), path_arg: 1, last: last_of(flags), buf: call.args[2], shape })
+    stat(call, Target::at(call, flags, call.args[2], shape))
 }
 
 fn statx(call: &Call<'_>) -> Result<Reply, Failure> {
@@ -78,8 +89,7 @@ fn statx(call: &Call<'_>) -> Result<Reply, Failure> {
     if flags & !AT_FLAGS != 0 || bad_sync || call.args[3] & STATX_RESERVED != 0 {
         return Ok(Reply::Continue);
     }
-    let shape = StatShape::Statx;
-    stat(call, Target { dirfd: call.int(0), path_arg: 1, last: last_of(flags), buf: call.args[4], shape })
+    stat(call, Target::at(call, flags, call.args[4], StatShape::Statx))
 }
 
 fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
@@ -89,6 +99,10 @@ fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
     }
     let path = call.path(target.path_arg)?;
     let attr = match call.resolve(target.dirfd, &path, target.last)? {
+        Found::Kernel(_) if target.is_refused => match instead_of_kernel(call, &target, &path)? {
+            Some(attr) => attr,
+            None => return Ok(Reply::Continue),
+        },
         Found::Kernel(_) => return Ok(Reply::Continue),
         Found::Refused(errno) => return Err(errno.into()),
         Found::OnBehalf(real) => Attr::of(&real.stat.raw),
@@ -96,6 +110,24 @@ fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
     };
     let bytes = layout::stat(call.abi.layout, target.shape, &attr)?;
     Ok(Reply::stored(target.buf, bytes))
+}
+
+/// The metadata of a real object in a managed file system, where what a program asks must not depend on flags that an
+/// old kernel refuses (gVisor of 2022, and ls(1) with AT_NO_AUTOMOUNT); `None` elsewhere.
+fn instead_of_kernel(call: &Call<'_>, target: &Target, path: &[u8]) -> Result<Option<Attr>, Failure> {
+    let resolver = &call.emulator.resolver;
+    let query = Query { tid: call.tid, dirfd: target.dirfd, path, last: target.last, resolve: 0 };
+    match resolver.resolve_fully(&query)? {
+        Found::Kernel(Some(real)) if is_managed(&real) => Ok(Some(Attr::of(&real.stat.raw))),
+        Found::Kernel(None) if resolver.is_managed_text(call.tid, path)? => Err(Errno::ENOENT.into()),
+        _ => Ok(None),
+    }
+}
+
+/// Whether an object is in a managed file system, or in what is mounted over one of its directories.
+fn is_managed(real: &Real) -> bool {
+    let key = real.key.as_deref().unwrap_or("");
+    real.kind != FsKind::Plain || is_below(key, "/proc") || is_below(key, "/sys")
 }
 
 fn virtual_attr(call: &Call<'_>, object: &Object) -> Result<Attr, Failure> {

@@ -25,13 +25,15 @@ use serde_json::{Value, json};
 
 use super::{LIMIT, Outcome, Scratch, is_root, poll, text_of, wait};
 
-/// One of the versions that `scripts/gvisor-deps` unpacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One of the versions that `scripts/gvisor-deps` unpacks or `scripts/gvisor-newest` builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// Debian 12's own, from December 2022. Its only platform here is ptrace.
     V2022,
     /// That of Debian 12's backports, from July 2024.
     V2024,
+    /// Built from its module, from September 2026; not to be had on every machine.
+    V2026,
 }
 
 impl Version {
@@ -40,6 +42,7 @@ impl Version {
         match self {
             Version::V2022 => "20221219",
             Version::V2024 => "20240729",
+            Version::V2026 => "20260905",
         }
     }
 
@@ -89,7 +92,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The newer version with its defaults, no network, root.
+    /// Debian's newer version with its defaults, no network, root.
     pub const NEWEST: Setup = Setup {
         version: Version::V2024,
         platform: Platform::Systrap,
@@ -98,11 +101,20 @@ impl Setup {
     };
     /// The older version with its defaults, no network, root.
     pub const OLDEST: Setup = Setup { version: Version::V2022, platform: Platform::Ptrace, ..Setup::NEWEST };
+    /// The version that is built here, with its defaults, no network, root.
+    pub const BUILT: Setup = Setup { version: Version::V2026, ..Setup::NEWEST };
 
-    /// Both versions with both networks and both users, and the newer one's other platform once.
+    /// Each version that can be had here, with its defaults, no network, root.
+    pub fn versions() -> Vec<Setup> {
+        let mut setups = vec![Setup::NEWEST, Setup::OLDEST];
+        setups.extend(built().is_ok().then_some(Setup::BUILT));
+        setups
+    }
+
+    /// Each version with both networks and both users, and the other platform of Debian's newer one once.
     pub fn all() -> Vec<Setup> {
         let mut setups = Vec::new();
-        for base in [Setup::NEWEST, Setup::OLDEST] {
+        for base in Setup::versions() {
             for network in [Network::None, Network::Sandbox] {
                 for user in [User::Root, User::Nobody] {
                     setups.push(Setup { network, user, ..base });
@@ -133,6 +145,7 @@ pub enum Failure {
 pub struct Sandbox {
     setup: Setup,
     empty: bool,
+    has_static: bool,
     words: Vec<String>,
     input: Vec<u8>,
     limit: Duration,
@@ -194,12 +207,7 @@ pub fn ready() -> Result<(), String> {
         if !is_root() {
             return Err("needs root".to_owned());
         }
-        let output =
-            Command::new(root().join("scripts/gvisor-deps")).output().expect("it is a script of this tree");
-        if !output.status.success() {
-            let reason = String::from_utf8_lossy(&output.stderr);
-            return Err(reason.lines().last().unwrap_or("scripts/gvisor-deps failed").to_owned());
-        }
+        script("gvisor-deps")?;
         let words = ["--mount", "--pid", "--fork", "--mount-proc", "--net", "--ipc", "true"];
         let allowed = Command::new("unshare").args(words).output();
         if !allowed.is_ok_and(|output| output.status.success()) {
@@ -208,6 +216,26 @@ pub fn ready() -> Result<(), String> {
         Ok(())
     };
     READY.get_or_init(prepare).clone()
+}
+
+/// Whether [`Version::V2026`] can be had here: builds it when that was not done before.
+///
+/// # Errors
+/// What the machine lacks, as the reason of a skip.
+pub fn built() -> Result<(), String> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    BUILT.get_or_init(|| ready().and_then(|()| script("gvisor-newest"))).clone()
+}
+
+/// Runs one of `scripts/`; what it says last is why it failed.
+fn script(name: &str) -> Result<(), String> {
+    let output =
+        Command::new(root().join("scripts").join(name)).output().expect("it is a script of this tree");
+    if output.status.success() {
+        return Ok(());
+    }
+    let reason = String::from_utf8_lossy(&output.stderr);
+    Err(reason.lines().last().map_or_else(|| format!("scripts/{name} failed"), str::to_owned))
 }
 
 /// The static release binary of this tree, built when that was not done before.
@@ -231,6 +259,7 @@ impl Sandbox {
         Sandbox {
             setup,
             empty: false,
+            has_static: true,
             words: Vec::new(),
             input: Vec::new(),
             limit: LIMIT,
@@ -242,6 +271,12 @@ impl Sandbox {
     /// Its root holds `/sysemu`, what [`Sandbox::with`] adds, `/proc`, `/sys` and `/dev`, and nothing else.
     pub fn empty_root(mut self) -> Self {
         self.empty = true;
+        self
+    }
+
+    /// The static `sysemu` is not on its PATH, and need not be built.
+    pub fn without_static(mut self) -> Self {
+        self.has_static = false;
         self
     }
 
@@ -323,7 +358,7 @@ impl Sandbox {
         Ok(Outcome { stdout, stderr, status })
     }
 
-    fn start(&self, scratch: &Scratch) -> Child {
+    pub(super) fn start(&self, scratch: &Scratch) -> Child {
         let folder = scratch.join(if self.empty { "root" } else { "in" });
         let bundle = scratch.join("bundle");
         for path in [&folder, &bundle] {
@@ -337,8 +372,10 @@ impl Sandbox {
         // Ends with this thread, and its child with it.
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
         command.args(["--mount-proc", "--net", "--ipc", "sh", "-c", START, "sh"]);
-        command.args([&text_of(scratch.path()), &network, &(self.files.len() + 1).to_string()]);
-        for path in self.files.iter().map(PathBuf::as_path).chain([static_binary()]) {
+        let sysemu = self.has_static.then(static_binary);
+        let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).chain(sysemu).collect();
+        command.args([&text_of(scratch.path()), &network, &files.len().to_string()]);
+        for path in files {
             let place = folder.join(path.file_name().expect("a file has a name"));
             if path.is_dir() { fs::create_dir(&place) } else { fs::write(&place, "") }
                 .expect("own directory");
@@ -357,7 +394,7 @@ impl Sandbox {
     }
 
     /// Waits for the sandbox; after the time is over ends its first process, and with it all others.
-    fn wait(&self, child: &mut Child) -> Option<i32> {
+    pub(super) fn wait(&self, child: &mut Child) -> Option<i32> {
         if let Some(status) = poll(child, self.limit) {
             return Some(status);
         }
@@ -414,7 +451,7 @@ impl Sandbox {
     }
 }
 
-fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+pub(super) fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);

@@ -6,6 +6,7 @@
 
 pub mod gvisor;
 pub mod loads;
+pub mod session;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -222,6 +223,11 @@ impl Run {
         self
     }
 
+    /// What it reads from standard input.
+    pub fn text(&self) -> &str {
+        &self.input
+    }
+
     /// How long it may take.
     pub fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
@@ -242,26 +248,22 @@ impl Run {
 
     /// The same program under sysemu with these options. Policies named after the program stay out.
     pub fn under(&self, options: &[&str]) -> Self {
+        let is_chosen = !is_ptrace() || options.contains(&"--backend");
+        let backend: &[&str] = if is_chosen { &[] } else { &["--backend", "ptrace"] };
+        self.after(&[&[sysemu_program(), "--no-auto"], backend, options, &["--"]].concat())
+    }
+
+    /// The same program, started by another one.
+    pub fn after<S: AsRef<str>>(&self, words: &[S]) -> Self {
         let mut run = self.clone();
-        let mut words = vec![sysemu_program().to_owned(), "--no-auto".to_owned()];
-        if is_ptrace() && !options.contains(&"--backend") {
-            words.extend(["--backend", "ptrace"].map(str::to_owned));
-        }
-        words.extend(options.iter().map(|word| (*word).to_owned()));
-        words.push("--".to_owned());
-        words.append(&mut run.words);
-        run.words = words;
+        run.words.splice(..0, words.iter().map(|word| word.as_ref().to_owned()));
         run
     }
 
     /// The same program where /proc/sys is a read-only bind mount of itself.
     pub fn read_only_sysctls(&self) -> Self {
-        let mut run = self.clone();
         let script = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec \"$@\"";
-        let mut words: Vec<String> = ["unshare", "-m", "sh", "-c", script, "sh"].map(str::to_owned).to_vec();
-        words.append(&mut run.words);
-        run.words = words;
-        run
+        self.after(&["unshare", "-m", "sh", "-c", script, "sh"])
     }
 
     /// Runs it to its end, or for as long as it may take.

@@ -15,12 +15,13 @@ fn facts(setup: Setup) {
     let printed =
         Sandbox::new(setup).with(guest_as("sandbox", Build::Static)).command(&["sandbox-static"]).go();
     // AT_NO_AUTOMOUNT is what ls(1) passes: in 2022 it fails on every path, not only below /proc/sys.
-    let (memory, no_automount) = match setup.version {
-        Version::V2022 => ("ENOSYS", "EINVAL"),
-        Version::V2024 => ("ok", "ok"),
+    let (release, memory, no_automount) = match setup.version {
+        Version::V2022 => ("4.4.0", "ENOSYS", "EINVAL"),
+        Version::V2024 => ("4.4.0", "ok", "ok"),
+        Version::V2026 => ("4.19.0-gvisor", "ok", "ok"),
     };
     let wanted = format!(
-        "release 4.4.0\nlistener EINVAL\nprocess_vm_readv {memory}\nstatx ok\nstatx AT_NO_AUTOMOUNT {no_automount}\n"
+        "release {release}\nlistener EINVAL\nprocess_vm_readv {memory}\nstatx ok\nstatx AT_NO_AUTOMOUNT {no_automount}\n"
     );
     assert_eq!(printed.good(), wanted);
 }

@@ -22,7 +22,7 @@ mod usable;
 
 use std::process::ExitCode;
 
-use common::gvisor::{Setup, ready};
+use common::gvisor::{Setup, built, ready};
 use common::skip;
 use libtest_mimic::{Arguments, Trial};
 
@@ -45,7 +45,7 @@ fn everywhere(name: &str, case: fn(Setup)) -> Vec<Trial> {
 
 /// A case for each version.
 fn versions(name: &str, case: impl Fn(Setup) + Clone + Send + 'static) -> Vec<Trial> {
-    let kinds = [Setup::NEWEST, Setup::OLDEST].into_iter();
+    let kinds = Setup::versions().into_iter();
     let one = |setup: Setup| {
         let case = case.clone();
         trial(format!("{name}::{}", setup.name()), move || case(setup))
@@ -55,6 +55,9 @@ fn versions(name: &str, case: impl Fn(Setup) + Clone + Send + 'static) -> Vec<Tr
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    if let (Ok(()), Err(reason)) = (ready(), built()) {
+        skip("gvisor::v2026", &reason);
+    }
     // A sandbox spends much of its time waiting for its own parts.
     arguments.test_threads.get_or_insert(4);
     let trials = [

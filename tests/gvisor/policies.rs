@@ -88,7 +88,7 @@ capsh --print | head -n 1 | cut -c 1-9; setpriv --bounding-set=-sys_admin true &
 python3 -c 'import ctypes; p = ctypes.CDLL(None).prctl; print(max(n for n in range(64) if p(23, n) >= 0))'";
     let (last, name) = match setup.version {
         Version::V2022 => (37, "audit_read"),
-        Version::V2024 => (40, "checkpoint_restore"),
+        Version::V2024 | Version::V2026 => (40, "checkpoint_restore"),
     };
     let wanted = format!("{last}\n{name}\nuid: 0\nCurrent: \ndropped\n{last}\n");
     shows(&wrapped(setup, &[], script), &wanted);

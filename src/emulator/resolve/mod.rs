@@ -18,6 +18,7 @@ use super::sys::{OsResult, tape};
 use super::tree::Tree;
 
 pub mod cwds;
+pub mod in_root;
 pub mod memo;
 pub mod mounts;
 pub mod path;
@@ -224,6 +225,14 @@ impl Resolver {
         let key = place::key_of(&self.views, task, fd.as_fd(), &stat);
         let cursor = key.as_deref().map(|key| self.tree.at(key)).unwrap_or_default();
         Ok(Some(Pos::Real(Rc::new(Real { fd, stat, kind, key }), cursor)))
+    }
+
+    /// Whether an absolute path begins, by its text, in a file system that rows reach by kind.
+    ///
+    /// # Errors
+    /// [`Failure::Gone`].
+    pub fn is_managed_text(&self, tid: u32, path: &[u8]) -> Result<bool, Failure> {
+        Ok(self.views.task(tid).or_gone("read the identity of a task")?.view.is_managed(path))
     }
 
     /// Runs `look` with the file system rights of a task.

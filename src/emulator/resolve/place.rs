@@ -51,12 +51,12 @@ pub fn key_of(views: &Views, task: &Task, fd: BorrowedFd<'_>, stat: &Stat) -> Op
         None if kind == FsKind::Plain => return None,
         None => None,
         Some(mount) => {
-            let text = seen?;
             let Some(prefix) = kind.prefix() else {
-                return plain_key(task, mount.id, text);
+                return plain_key(task, mount.id, seen?);
             };
-            let mount = task.view.mounts.holding(mount.id, text);
-            mount.and_then(|mount| {
+            // Nothing is seen outside of the root directory, where mounts are told apart by device.
+            seen.and_then(|text| {
+                let mount = task.view.mounts.holding(mount.id, text)?;
                 let rest = text.strip_prefix(mount.point.trim_end_matches('/'))?;
                 Some(format!("{prefix}{}{}", mount.root, rest.trim_end_matches('/')))
             })
@@ -107,7 +107,8 @@ fn climbed_key(views: &Views, fd: BorrowedFd<'_>, stat: &Stat, kind: FsKind, tex
         }
         (at, here) = (Some(up), up_stat);
     }
-    let root = if here.ino == ROOT_INODE {
+    let top = at.as_ref().map_or(fd, |fd| fd.as_fd());
+    let root = if here.ino == ROOT_INODE || (kind == FsKind::Proc && has_self(top)) {
         ""
     } else if kind == FsKind::Proc && here.ino == file::stat(Some(views.proc()), c"sys", 0).ok()?.ino {
         // Entries that are not below /proc/sys have the same inode number in each procfs.
@@ -120,12 +121,20 @@ fn climbed_key(views: &Views, fd: BorrowedFd<'_>, stat: &Stat, kind: FsKind, tex
     Some(names.iter().fold(format!("{prefix}{root}"), |key, name| child_key(&key, name)))
 }
 
+/// Whether a directory of a procfs is its root, which has another inode number in gVisor before 2026.
+fn has_self(directory: BorrowedFd<'_>) -> bool {
+    file::stat(Some(directory), c"self", libc::AT_SYMLINK_NOFOLLOW).is_ok_and(|stat| stat.is(libc::S_IFLNK))
+}
+
 /// The task's process and thread id in the pid namespace of a procfs instance, given its root directory.
 pub fn ids_in(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
     let status = &task.status;
     let own = file::stat_fd(views.proc()).ok()?;
     if own.dev == root.stat.dev {
         return Some((status.tgid, task.tid));
+    }
+    if status.ns_tgid.is_empty() {
+        return ids_by_look(views, task, root);
     }
     // Of the numbers that the task has in the namespaces it is in, the right one names a process that has
     // the same numbers further in.
@@ -141,6 +150,47 @@ pub fn ids_in(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
     None
 }
 
+/// As [`ids_in`] where a task's status does not tell its numbers in other namespaces (gVisor): by what else it shows.
+fn ids_by_look(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
+    let (tgid, tid) = (task.status.tgid, task.tid);
+    let own = file::readlink(Some(root.fd.as_fd()), c"self");
+    if own.is_ok_and(|text| text == std::process::id().to_string().into_bytes()) {
+        return Some((tgid, tid));
+    }
+    let processes = file::open(Some(root.fd.as_fd()), c".", libc::O_RDONLY | libc::O_DIRECTORY).ok()?;
+    let there = only_alike(views, &format!("{tgid}"), processes.as_fd())?;
+    if tid == tgid {
+        return Some((there, there));
+    }
+    let path = file::c_path(format!("{there}/task").as_bytes()).ok()?;
+    let threads = file::open(Some(processes.as_fd()), &path, libc::O_RDONLY | libc::O_DIRECTORY).ok()?;
+    Some((there, only_alike(views, &format!("{tgid}/task/{tid}"), threads.as_fd())?))
+}
+
+/// The only number in a directory of procfs behind which a task looks like the supervisor's own view of one.
+fn only_alike(views: &Views, ours: &str, directory: BorrowedFd<'_>) -> Option<u32> {
+    let look = |at: BorrowedFd<'_>, task: &str| {
+        let path = file::c_path(format!("{task}/stat").as_bytes()).ok()?;
+        let fd = file::open(Some(at), &path, libc::O_RDONLY).ok()?;
+        what_stays(&file::read_all(fd.as_fd()).ok()?)
+    };
+    let wanted = look(views.proc(), ours)?;
+    let numbers = file::list(directory).ok()?.into_iter().filter_map(|name| name.parse().ok());
+    let mut alike =
+        numbers.filter(|number: &u32| look(directory, &number.to_string()).as_ref() == Some(&wanted));
+    let number = alike.next()?;
+    alike.next().is_none().then_some(number)
+}
+
+/// Of a line of proc_pid_stat(5) what does not depend on the pid namespace nor change while the task is stopped: its
+/// name, its start, and its memory.
+fn what_stays(line: &str) -> Option<String> {
+    let (begin, fields) = line.rsplit_once(')')?;
+    let (_, name) = begin.split_once('(')?;
+    let fields: Vec<&str> = fields.split_whitespace().skip(19).take(3).collect();
+    (fields.len() == 3).then(|| format!("{name} {}", fields.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +203,14 @@ mod tests {
 
         assert_eq!(without_task("/proc/7/task/8/cgroup").as_deref(), Some("/proc/8/cgroup"));
         assert_eq!(without_task("/proc/7/task"), None);
+    }
+
+    #[test]
+    fn a_task_looks_the_same_in_every_pid_namespace() {
+        let line =
+            |pid: &str| format!("{pid} (a) b) S {pid} {pid} 0 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 15 4096 7 99");
+        assert_eq!(what_stays(&line("1")), what_stays(&line("77")));
+        assert_eq!(what_stays(&line("1")).as_deref(), Some("a) b 15 4096 7"));
+        assert_eq!(what_stays("1 (a) S"), None);
     }
 }

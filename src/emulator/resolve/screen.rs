@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno as OsErrno;
 
+use super::in_root::open_in_root;
 use super::mounts::FsKind;
 use super::task::Task;
 use super::{Final, Query, Resolver, path};
@@ -177,13 +178,11 @@ impl Resolver {
     }
 
     fn stat_absolute(&self, task: &Task, path: &[u8], flags: i32) -> OsResult<Stat> {
-        let c_path = file::c_path(path)?;
         if task.view.is_own {
-            return file::stat(None, &c_path, flags);
+            return file::stat(None, &file::c_path(path)?, flags);
         }
         let root = self.views.open_root(task.tid)?;
-        let flags = libc::O_PATH | nofollow(flags);
-        let fd = file::open2(Some(root.as_fd()), &c_path, flags, libc::RESOLVE_IN_ROOT)?;
+        let fd = open_in_root(root.as_fd(), path, nofollow(flags))?;
         file::stat_fd(fd.as_fd())
     }
 

@@ -126,6 +126,11 @@ pub fn mount_of_device((major, minor): (u32, u32)) -> u64 {
 /// every path then, and has no automounts to keep from.
 static NO_AUTOMOUNT: AtomicI32 = AtomicI32::new(libc::AT_NO_AUTOMOUNT);
 
+/// Whether the kernel is known to refuse AT_NO_AUTOMOUNT.
+pub fn refuses_no_automount() -> bool {
+    NO_AUTOMOUNT.load(Ordering::Relaxed) == 0
+}
+
 /// statx(2) with the basic fields and the mount id, without automounts and without asking a server.
 ///
 /// `flags` may hold AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH.
@@ -238,6 +243,22 @@ fn getdents_now(fd: BorrowedFd<'_>, buf: &mut [u8]) -> OsResult<usize> {
     // SAFETY: no safe wrapper gives the raw records; the buffer is live and of the length passed.
     let len = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
     usize::try_from(check(len)?).map_err(|_| OsErrno::EOVERFLOW)
+}
+
+/// The names in a directory that is open for reading.
+///
+/// # Errors
+/// As getdents(2).
+pub fn list(directory: BorrowedFd<'_>) -> OsResult<Vec<String>> {
+    let copy = directory
+        .try_clone_to_owned()
+        .map_err(|error| error.raw_os_error().map_or(OsErrno::EIO, OsErrno::from_raw))?;
+    let mut all = nix::dir::Dir::from_fd(copy)?;
+    let mut names = Vec::new();
+    for entry in all.iter() {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
 }
 
 /// Reads a text file to its end; bytes that are not UTF-8 are replaced.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno as OsErrno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::hand_over::hand_over;
 use super::inject::{SCRATCH, Session};
 use super::registers;
 use super::tracees::Tracees;
@@ -185,7 +186,16 @@ impl<'t> PtraceAnswer<'t> {
         }
         let mut path = text;
         path.push(0);
-        self.open_same(session, fd, &path, flags)?.ok_or(OsErrno::EACCES)
+        if let Some(opened) = self.open_same(session, fd, &path, flags)? {
+            return Ok(opened);
+        }
+        let received = hand_over(session, fd, close_on_exec)?;
+        let (theirs, ours) = (self.stat_of(received)?, file::stat_fd(fd)?);
+        if (theirs.dev, theirs.ino) == (ours.dev, ours.ino) {
+            return Ok(received);
+        }
+        session.call("close", [received.cast_unsigned(), 0, 0, 0, 0, 0])?;
+        Err(OsErrno::EACCES)
     }
 }
 

@@ -49,14 +49,20 @@ impl<'t> Session<'t> {
     pub fn begin(tracees: &'t Tracees, tid: i32, process: u32, saved: Registers) -> OsResult<Self> {
         let mask = ptrace::signal_mask(tid)?;
         ptrace::set_signal_mask(tid, ALL_BUT_TRAP)?;
+        let mode = Mode::of(&saved);
+        // gVisor does not always tell under the process's number that one of its threads executed another program.
+        let is_there = |gadget: &u64| {
+            let mut bytes = [0; GADGET_LEN as usize];
+            memory::read(tid.cast_unsigned(), *gadget, &mut bytes).is_ok() && bytes == mode.gadget()
+        };
         Ok(Session {
             tracees,
             tid,
             process,
-            mode: Mode::of(&saved),
+            mode,
             saved,
             mask,
-            gadget: tracees.gadget(process),
+            gadget: tracees.gadget(process).filter(is_there),
             is_replaced: false,
             refusal: OsErrno::EIO,
             deferred: 0,
@@ -142,6 +148,16 @@ impl<'t> Session<'t> {
         let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         self.call("mprotect", [gadget + PAGE, SCRATCH as u64, prot, 0, 0, 0])?;
         Ok(gadget)
+    }
+
+    /// The mode of the processor that its calls are made in.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The tracee.
+    pub fn tid(&self) -> u32 {
+        self.tid.cast_unsigned()
     }
 
     /// Writes to memory of the tracee that its calls can point to, and gives the address.

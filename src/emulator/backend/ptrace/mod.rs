@@ -19,6 +19,7 @@ use crate::emulator::sys::{OsResult, spawn};
 use crate::emulator::syscall::{Activation, ArgTest, Call, Syscall};
 
 mod answer;
+mod hand_over;
 mod inject;
 pub mod registers;
 mod tracees;
