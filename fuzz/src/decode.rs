@@ -74,7 +74,7 @@ pub fn decode(data: &[u8]) {
         let base = world.calls[usize::from(number) % world.calls.len()].clone();
         let (abi, nr) = match nr {
             0 => (base.abi.clone(), base.nr),
-            nr => (abi.name.to_owned(), nr % 600 | abi.nr_bits),
+            nr => (abi.name.to_owned(), (nr % 600) | abi.nr_bits),
         };
         let memory = vec![Piece { at: BASE, bytes: tape::text(memory), errno: 0 }];
         let outcome = world.serve(CallLine { abi, nr, args, memory, ..base });

@@ -140,8 +140,8 @@ impl<'t> PtraceAnswer<'t> {
         let number = made.cast_unsigned();
         let mut piece = vec![0u8; SCRATCH];
         let mut at = 0;
-        while is_read {
-            let len = nix::sys::uio::pread(fd, &mut piece, at)?;
+        loop {
+            let len = if is_read { nix::sys::uio::pread(fd, &mut piece, at)? } else { 0 };
             if len == 0 {
                 break;
             }

@@ -164,7 +164,7 @@ impl PtraceAnswer<'_> {
                 if !watch.has_room(process) {
                     return Err(OsErrno::ENOSPC);
                 }
-                session.install_filter(&*watch.program(fd)?)?;
+                session.install_filter(&watch.program(fd)?)?;
             }
             watch.add(process, fd);
             Ok(())
