@@ -182,6 +182,52 @@ fn logs_are_quiet_and_structured() {
 }
 
 #[test]
+fn diff_marks_what_explains_a_difference_and_exits_with_1_when_nothing_does() {
+    let diff = |words: &[&str]| sysemu(&[&["diff"], words].concat());
+    let same = diff(&["--", "cat", "/proc/sys/vm/swappiness"]);
+    assert_eq!(same.status, 0, "{}", same.stdout);
+    assert!(same.stdout.contains("[identity]") && same.stdout.contains(" 0 undeclared"), "{}", same.stdout);
+    let words = [
+        "--set",
+        "vm.swappiness=7",
+        "--uname-release",
+        "4.0",
+        "--",
+        "sh",
+        "-c",
+        "cat /proc/sys/vm/swappiness; uname -r",
+    ];
+    let changed = diff(&words);
+    assert_eq!(changed.status, 0, "{}", changed.stdout);
+    for line in [
+        "policy      read(3</proc/sys/vm/swappiness>",
+        "policy      uname: release",
+        "follows     standard output",
+    ] {
+        assert!(changed.stdout.contains(line), "{line} in\n{}", changed.stdout);
+    }
+    // A row that is wrong about the real file.
+    let scratch = Scratch::new();
+    let row =
+        "schema = 1\n[[sysctl]]\nkey = \"vm.swappiness\"\nvalue = \"1\"\ntype = \"int\"\nmode = \"0600\"\n";
+    let policy = scratch.write("p.toml", row);
+    let words =
+        ["diff", "--mirror", "-p", &policy, "--format", "json", "--", "stat", "/proc/sys/vm/swappiness"];
+    let wrong = sysemu(&words);
+    let report: serde_json::Value = serde_json::from_str(&wrong.stdout).expect("JSON");
+    assert_eq!(
+        (wrong.status, report["undeclared"].as_u64(), report["rows"].as_u64()),
+        (1, Some(1), Some(1)),
+        "{report:#}"
+    );
+    let is_mode = |one: &serde_json::Value| one["field"] == "mode" && one["emulated"] == "100600";
+    assert!(report["differences"].as_array().expect("a list").iter().any(is_mode), "{report:#}");
+    let missing = diff(&["--", "sysemu-no-such-program"]);
+    assert_eq!(missing.status, 0, "{}", missing.stdout);
+    assert_eq!(diff(&["--mirror", "--set", "vm.sysemu_nothing=1", "--", "true"]).status, 125);
+}
+
+#[test]
 fn bench_prints_floors_and_ratios() {
     let report = json(&["bench", "--calls", "200", "--format", "json"]);
     let runs = report.as_array().expect("two placements");

@@ -1,7 +1,6 @@
 //! Two logs side by side: which calls belong together, in which fields they differ, and what explains it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
@@ -87,35 +86,6 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
 }
 
-/// Hashes and compares as the same call.
-struct Key<'r>(&'r Record);
-
-impl PartialEq for Key<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.is_same_call(other.0)
-    }
-}
-
-impl Eq for Key<'_> {}
-
-impl PartialOrd for Key<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key<'_> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (&self.0.call, &self.0.args).cmp(&(&other.0.call, &other.0.args))
-    }
-}
-
-impl Hash for Key<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.0.call, &self.0.args).hash(state);
-    }
-}
-
 /// Calls of two runs: made by both, or by one of them.
 enum Pair {
     Both(usize, usize),
@@ -124,10 +94,16 @@ enum Pair {
 }
 
 fn align(left: &[Record], right: &[Record]) -> Vec<Pair> {
-    let (left_keys, right_keys): (Vec<Key<'_>>, Vec<Key<'_>>) =
-        (left.iter().map(Key).collect(), right.iter().map(Key).collect());
+    // Numbers for calls, because aligning compares them many times.
+    let mut numbers: HashMap<(&str, &[String]), usize> = HashMap::new();
+    let mut keys = Vec::with_capacity(left.len() + right.len());
+    for record in left.iter().chain(right) {
+        let next = numbers.len();
+        keys.push(*numbers.entry((&record.call, &record.args)).or_insert(next));
+    }
+    let (left_keys, right_keys) = keys.split_at(left.len());
     let mut pairs = Vec::new();
-    for op in capture_diff_slices(Algorithm::Myers, &left_keys, &right_keys) {
+    for op in capture_diff_slices(Algorithm::Myers, left_keys, right_keys) {
         match op {
             DiffOp::Equal { old_index, new_index, len } => {
                 pairs.extend((0..len).map(|step| Pair::Both(old_index + step, new_index + step)));

@@ -144,10 +144,17 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "counters",
-        reason: "counters of the whole machine move from run to run",
+        reason: "counters of the whole machine and random numbers change from run to run",
         explains: |case| {
-            let names =
-                ["ns_last_pid", "dentry-state", "inode-nr", "inode-state", "file-nr", "entropy_avail"];
+            let names = [
+                "ns_last_pid",
+                "dentry-state",
+                "inode-nr",
+                "inode-state",
+                "file-nr",
+                "entropy_avail",
+                "uuid",
+            ];
             case.is_virtual
                 && (case.field == "result" || case.field.starts_with("data"))
                 && names.contains(&case.name())

@@ -199,6 +199,9 @@ fn stat64_i386(attr: &Attr) -> Vec<u8> {
     w.0
 }
 
+/// The attributes that the kernel knows for files of procfs, none of which is set: STATX_ATTR_AUTOMOUNT, MOUNT_ROOT, DAX.
+const ATTRIBUTES_KNOWN: u64 = 0x1000 | 0x2000 | 0x20_0000;
+
 fn statx(attr: &Attr) -> Vec<u8> {
     let mut w = Writer::new(256);
     let mask = libc::STATX_BASIC_STATS | if attr.mount.is_some() { libc::STATX_MNT_ID } else { 0 };
@@ -211,6 +214,7 @@ fn statx(attr: &Attr) -> Vec<u8> {
     w.u64(32, attr.ino);
     w.u64(40, attr.size);
     w.u64(48, attr.blocks);
+    w.u64(56, ATTRIBUTES_KNOWN);
     w.time64(64, attr.atime);
     w.time64(96, attr.ctime);
     w.time64(112, attr.mtime);
