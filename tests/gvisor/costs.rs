@@ -96,8 +96,8 @@ fn spent(setup: Setup, kind: &str, calls: u32) -> [u64; 3] {
 /// look for signals; the personality has no file here; in 2022 memory is read through procfs and written word by word.
 fn counts(setup: Setup) {
     let (stat, open, uname) = match setup.version {
-        Version::V2024 | Version::V2026 => (9.0, 18.0, 10.0),
-        Version::V2022 => (27.0, 22.0, 59.0),
+        Version::V2024 | Version::V2026 => (9.0, 19.0, 10.0),
+        Version::V2022 => (27.0, 23.0, 59.0),
     };
     for (kind, stops, entries) in
         [("stat-managed", 1, stat), ("read-managed", 2, open), ("uname", 1, uname), ("getpid", 0, 0.0)]
