@@ -146,8 +146,9 @@ fn traced_managed_stat_takes_wait_registers_read_write_registers_resume() {
 
 #[test]
 fn traced_managed_open_stops_twice_and_its_read_and_close_never() {
-    // Wait, registers, read, open; signal mask got and set, the gadget found, path written, registers, resume; wait, registers, two looks
-    // whether the right file was opened; registers, signal mask, resume; close.
+    // Wait, registers, read, open; signal mask got and set, the gadget found, path written, registers, resume; wait,
+    // registers, two looks whether the right file was opened; registers, signal mask, resume; close. One
+    // more look tells whether the file is open for writing.
     assert_traced("read-managed", "openat", Verdict::Fd, 19.0, 2.0);
 }
 
