@@ -8,7 +8,7 @@ use sysemu::Policy;
 use sysemu::emulator::tree::{Entry, Tree};
 
 use super::record::Record;
-use super::rules::{Case, RULES};
+use super::rules::{Case, RULES, explains_alone};
 
 /// What explains a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,7 +309,12 @@ impl Work<'_> {
     }
 
     fn alone(&mut self, record: &Record, native: Option<String>, emulated: Option<String>) {
-        let verdict = if self.strays { Verdict::Follows } else { Verdict::Undeclared };
+        let is_virtual = matches!(self.known.entry(&record.object), Entry::File(_) | Entry::Link(_));
+        let verdict = match explains_alone(record, is_virtual) {
+            Some(rule) => Verdict::Declared(rule),
+            None if self.strays => Verdict::Follows,
+            None => Verdict::Undeclared,
+        };
         self.add(record, "call", native, emulated, verdict);
     }
 

@@ -223,9 +223,9 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "memfd-size",
-        reason: "a memfd shows its size and that no name leads to it",
+        reason: "a memfd shows its size, its maker's ids, and that no name leads to it",
         explains: |case| {
-            let fields = ["size", "nlink", "blocks", "blksize"];
+            let fields = ["size", "nlink", "blocks", "blksize", "uid", "gid"];
             case.has_memfds && case.is_virtual && case.emulated.fd.is_some() && case.is_field(&fields)
         },
     },
@@ -250,6 +250,12 @@ pub static RULES: &[Rule] = &[
         },
     },
 ];
+
+/// The rule for calls that only one run made: what programs remember of a device (ls(1): that it has no extended
+/// attributes) holds for fewer files where virtual ones have another.
+pub fn explains_alone(record: &Record, is_virtual: bool) -> Option<&'static str> {
+    (is_virtual && record.call.ends_with("xattr")).then_some("identity")
+}
 
 fn is_written(opened: &str) -> bool {
     opened.contains("O_WRONLY") || opened.contains("O_RDWR")
