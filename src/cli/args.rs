@@ -10,7 +10,6 @@ const EXAMPLES: &str = "\
 Examples:
   sysemu --set vm.overcommit_memory=1 -- redis-server
   sysemu --uname-release 4.19.0 --hide /proc/swaps -- sh -c 'uname -r; ls /proc'
-  sysemu -p kubelet -p ./mine.toml --summary -- kubelet --version
 
 A policy named after the program is used by itself. This is no security boundary.";
 
@@ -66,11 +65,14 @@ pub enum Command {
         trace: bool,
     },
     /// Print a completion script for a shell
+    // Not in the list, which is to fit a screen; README names it.
+    #[command(hide = true)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the man page
+    #[command(hide = true)]
     Man {
         /// Write a page for each command into this folder instead
         #[arg(long, value_name = "FOLDER")]
