@@ -25,6 +25,7 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
         }
     };
     let mut program = 0;
+    let mut stops = 0;
     // Once nothing is left, waiting for the keeper takes no time and leaves no process of ours behind.
     let mut tree_ended = false;
     let leave = |tree_ended: bool| {
@@ -53,7 +54,8 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
             Ok(Some(Message::Started(pid))) => program = pid,
             Ok(Some(Message::Stopped(signal))) => {
                 stop(signal);
-                Message::Resume.send(control);
+                stops += 1;
+                Message::Resume(stops).send(control);
             }
             Ok(Some(Message::TreeEnded)) => tree_ended = true,
             Ok(Some(Message::Exited(status))) => {
@@ -64,7 +66,7 @@ pub(super) fn run(control: &OwnedFd, keeper: i32, original_mask: &SigSet) -> i32
                 leave(tree_ended);
                 return die(signal, original_mask);
             }
-            Ok(Some(Message::Continued | Message::Signal(_) | Message::Resume)) => {}
+            Ok(Some(Message::Continued | Message::Signal(_) | Message::Resume(_))) => {}
             Ok(None) | Err(_) => {
                 // The server is gone without a last word; the keeper cleans up.
                 eprintln!("sysemu: the supervisor died; everything it supervised ends with it");

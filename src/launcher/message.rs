@@ -22,8 +22,8 @@ pub(super) enum Message {
     TreeEnded,
     /// Front: pass this signal on.
     Signal(i32),
-    /// Front: it was continued; continue the program if it is still stopped.
-    Resume,
+    /// Front: it was continued after this many stops; continue the program if it is still in the last of them.
+    Resume(i32),
 }
 
 impl Message {
@@ -43,7 +43,7 @@ impl Message {
             Message::Exited(status) => (3, status),
             Message::Killed(signal) => (4, signal),
             Message::Signal(signal) => (5, signal),
-            Message::Resume => (6, 0),
+            Message::Resume(stops) => (6, stops),
             Message::TreeEnded => (7, 0),
         };
         let [a, b, c, d] = value.to_ne_bytes();
@@ -59,7 +59,7 @@ impl Message {
             3 => Message::Exited(value),
             4 => Message::Killed(value),
             5 => Message::Signal(value),
-            6 => Message::Resume,
+            6 => Message::Resume(value),
             7 => Message::TreeEnded,
             _ => return None,
         })
@@ -96,7 +96,7 @@ mod tests {
             Message::Exited(-1),
             Message::Killed(9),
             Message::Signal(15),
-            Message::Resume,
+            Message::Resume(4),
             Message::TreeEnded,
         ] {
             assert_eq!(Message::decode(message.encode()), Some(message));
@@ -109,7 +109,7 @@ mod tests {
         use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
         let (front, server) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty())
             .expect("socketpair");
-        Message::Resume.send(&front);
+        Message::Resume(1).send(&front);
         Message::Exited(3).send(&server);
         drop(server);
         assert_eq!(Message::receive(&front), Ok(Some(Message::Exited(3))));

@@ -103,7 +103,16 @@ fn spawn(launch: Launch, signal_mask: SigSet, group: i32) -> Result<Server, Refu
     })?;
     let (backend, carrier) = (supervisor.backend(), emulator.carrier.name());
     tracing::info!(pid = program.pid(), backend, carrier, "started {:?}", launch.command);
-    Ok(Server { supervisor, program, control: None, summary: launch.summary, state, log: Some(log) })
+    Ok(Server {
+        supervisor,
+        program,
+        control: None,
+        summary: launch.summary,
+        state,
+        log: Some(log),
+        stops: 0,
+        is_stopped: false,
+    })
 }
 
 /// Holds all threads of this process, and those that they start, to one CPU.
@@ -133,6 +142,10 @@ struct Server {
     summary: Summary,
     state: Option<StateFile>,
     log: Option<Box<dyn std::any::Any>>,
+    /// Stops of the program that the front was told of.
+    stops: i32,
+    /// Whether the program is still in the last of them.
+    is_stopped: bool,
 }
 
 impl Server {
@@ -183,7 +196,7 @@ impl Server {
                     tree::kill_all();
                     return Ok(());
                 }
-                () = hear(&mut control, self.pid()) => {
+                () = hear(&mut control, self.pid(), self.is_stopped.then_some(self.stops)) => {
                     // Killed with the front: what it stood for ends too.
                     tree::kill_all();
                     return Ok(());
@@ -231,12 +244,23 @@ impl Server {
                     last_word = Some(Message::Killed(signal));
                     continue;
                 }
-                Change::Stopped(signal) => Message::Stopped(signal),
-                // Somebody continued the program while the front still stands.
-                Change::Continued => Message::Continued,
+                Change::Stopped(signal) => self.stopped(signal),
+                Change::Continued => self.continued(),
             };
             let _ = control.as_ref().map(|front| message.send(front));
         }
+    }
+
+    fn stopped(&mut self, signal: i32) -> Message {
+        self.stops += 1;
+        self.is_stopped = true;
+        Message::Stopped(signal)
+    }
+
+    /// Somebody continued the program, perhaps while the front still stands.
+    fn continued(&mut self) -> Message {
+        self.is_stopped = false;
+        Message::Continued
     }
 
     /// Takes note of what the tracer says; nothing more comes when nothing is left.
@@ -251,8 +275,8 @@ impl Server {
                 self.say_last(control, Some(Message::Killed(signal)));
                 return Tree::Runs;
             }
-            Some(Event::Stopped(signal)) => Message::Stopped(signal),
-            Some(Event::Continued) => Message::Continued,
+            Some(Event::Stopped(signal)) => self.stopped(signal),
+            Some(Event::Continued) => self.continued(),
             Some(Event::TreeEnded) => Message::TreeEnded,
         };
         let _ = control.as_ref().map(|front| message.send(front));
@@ -312,7 +336,9 @@ async fn next(events: &mut Option<UnboundedReceiver<Event>>) -> Option<Event> {
 }
 
 /// Does what the front says; returns when the front is gone before the program ended.
-async fn hear(control: &mut Option<UnixDatagram>, program: i32) {
+///
+/// `stop` is the stop that the program is in, by number. An older one is over, and a newer one is none of the front's.
+async fn hear(control: &mut Option<UnixDatagram>, program: i32, stop: Option<i32>) {
     let Some(front) = control else {
         return std::future::pending().await;
     };
@@ -324,7 +350,7 @@ async fn hear(control: &mut Option<UnixDatagram>, program: i32) {
                 let _ = wait::kill(program, number);
             }
             // Continuing what runs already would make handlers for SIGCONT run twice.
-            Some(Message::Resume) if is_stopped(program) => {
+            Some(Message::Resume(stops)) if stop == Some(stops) && is_stopped(program) => {
                 let _ = wait::kill(program, libc::SIGCONT);
             }
             Some(_) => {}
