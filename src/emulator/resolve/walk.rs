@@ -70,9 +70,17 @@ pub enum Final {
 }
 
 enum Stop {
-    /// The kernel finds out by itself.
-    Kernel,
+    /// The kernel finds this error by itself, unless something virtual on the way hides it from the kernel.
+    Kernel(Errno),
+    /// The virtual tree is the reason.
     Refused(Errno),
+}
+
+impl From<OsErrno> for Stop {
+    /// Of the supervisor's own look at a real object, which fails as the tracee's would.
+    fn from(errno: OsErrno) -> Self {
+        Stop::Kernel(Errno::from_raw(errno as i32))
+    }
 }
 
 type Step<T> = Result<T, Stop>;
@@ -111,8 +119,8 @@ impl Walk<'_> {
     pub fn run(&mut self, start: Pos, text: &[u8], last: Final) -> Found {
         match self.try_run(start, text, last) {
             Ok(found) => found,
-            Err(Stop::Kernel) if self.tainted => Found::Refused(Errno::ENOENT),
-            Err(Stop::Kernel) => Found::Kernel(None),
+            Err(Stop::Kernel(errno)) if self.tainted => Found::Refused(errno),
+            Err(Stop::Kernel(_)) => Found::Kernel(None),
             Err(Stop::Refused(errno)) => Found::Refused(errno),
         }
     }
@@ -164,6 +172,9 @@ impl Walk<'_> {
             push(&mut todo, &target);
         }
         Ok(match pos {
+            Pos::Real(real, _) if wants_directory && !real.stat.is(libc::S_IFDIR) => {
+                return Err(Stop::Kernel(Errno::ENOTDIR));
+            }
             Pos::Real(real, _) => self.real(real),
             Pos::Virtual(base, names) => {
                 let key = virtual_key(&base, &names);
@@ -179,7 +190,7 @@ impl Walk<'_> {
         if self.tainted { Found::OnBehalf(real) } else { Found::Kernel(Some(real)) }
     }
 
-    /// An error that the kernel finds by itself when nothing virtual was met.
+    /// The error is the virtual tree's own doing.
     fn refuse<T>(&self, errno: Errno) -> Step<T> {
         Err(Stop::Refused(errno))
     }
@@ -187,14 +198,14 @@ impl Walk<'_> {
     fn count_link(&mut self) -> Step<()> {
         self.links += 1;
         if self.resolve & libc::RESOLVE_NO_SYMLINKS != 0 || self.links > MAX_LINKS {
-            return if self.tainted { self.refuse(Errno::ELOOP) } else { Err(Stop::Kernel) };
+            return Err(Stop::Kernel(Errno::ELOOP));
         }
         Ok(())
     }
 
     fn crossing(&self, from: &Stat, to: &Stat) -> Step<()> {
         if self.resolve & libc::RESOLVE_NO_XDEV != 0 && from.mount != to.mount {
-            return if self.tainted { self.refuse(Errno::EXDEV) } else { Err(Stop::Kernel) };
+            return Err(Stop::Kernel(Errno::EXDEV));
         }
         Ok(())
     }
@@ -203,7 +214,7 @@ impl Walk<'_> {
         if let Some(beneath) = &self.beneath
             && same(&pos, beneath)
         {
-            return if self.tainted { self.refuse(Errno::EXDEV) } else { Err(Stop::Kernel) };
+            return Err(Stop::Kernel(Errno::EXDEV));
         }
         if same(&pos, &self.root) {
             return Ok(pos);
@@ -214,8 +225,8 @@ impl Walk<'_> {
                 Ok(if names.is_empty() { self.at_real(base) } else { Pos::Virtual(base, names) })
             }
             Pos::Real(real, _) => {
-                let fd = file::open(Some(real.fd.as_fd()), c"..", libc::O_PATH).map_err(|_| Stop::Kernel)?;
-                let stat = file::stat_fd(fd.as_fd()).map_err(|_| Stop::Kernel)?;
+                let fd = file::open(Some(real.fd.as_fd()), c"..", libc::O_PATH)?;
+                let stat = file::stat_fd(fd.as_fd())?;
                 if (stat.dev, stat.ino, stat.mount) == (real.stat.dev, real.stat.ino, real.stat.mount) {
                     // The root of a mount that is attached nowhere.
                     return Ok(self.at_real(real));
@@ -296,7 +307,7 @@ impl Walk<'_> {
                 Entry::Absent(_) => return self.refuse(Errno::ENOENT),
                 Entry::File(row) | Entry::Link(row) if row.when == When::Always => {
                     if let Some(mounted) = self.mounted_over(base, name) {
-                        return self.only_real(base, name, Ok(mounted));
+                        return self.only_real(base, Ok(mounted));
                     }
                     return Ok(self.virtual_leaf(base, name, entry));
                 }
@@ -310,7 +321,7 @@ impl Walk<'_> {
             _ => false,
         };
         if child.is_empty() || (child.is_wild_only() && !exists) {
-            return self.only_real(base, name, real);
+            return self.only_real(base, real);
         }
         match (&entry, &real) {
             (Entry::Absent(_), _) => self.refuse(Errno::ENOENT),
@@ -318,14 +329,14 @@ impl Walk<'_> {
                 Ok(self.virtual_leaf(base, name, entry))
             }
             (Entry::File(_) | Entry::Link(_), Ok(real)) if is_readable(real) => {
-                self.only_real(base, name, Ok(real.clone()))
+                self.only_real(base, Ok(real.clone()))
             }
             (Entry::File(_) | Entry::Link(_), _) => Ok(self.virtual_leaf(base, name, entry)),
             // A procfs without it was mounted with subset=pid, which leaves out everything but processes.
             (Entry::Dir(_), Err(OsErrno::ENOENT))
                 if base.kind == FsKind::Proc && base.key.as_deref() == Some("/proc") && name == b"sys" =>
             {
-                self.only_real(base, name, real)
+                self.only_real(base, real)
             }
             (Entry::Dir(_), Err(OsErrno::ENOENT)) => {
                 // The kernel cannot follow, wherever the path leads from here.
@@ -333,7 +344,7 @@ impl Walk<'_> {
                 let name = String::from_utf8_lossy(name).into_owned();
                 Ok(Next::Pos(Pos::Virtual(base.clone(), vec![name])))
             }
-            _ => self.only_real(base, name, real),
+            _ => self.only_real(base, real),
         }
     }
 
@@ -356,13 +367,9 @@ impl Walk<'_> {
         }
     }
 
-    fn only_real(&mut self, base: &Rc<Real>, name: &[u8], real: Result<Rc<Real>, OsErrno>) -> Step<Next> {
-        let real = real.map_err(|errno| match errno {
-            errno if self.tainted => Stop::Refused(Errno::from_raw(errno as i32)),
-            _ => Stop::Kernel,
-        })?;
+    fn only_real(&mut self, base: &Rc<Real>, real: Result<Rc<Real>, OsErrno>) -> Step<Next> {
+        let real = real?;
         self.crossing(&base.stat, &real.stat)?;
-        let _ = name;
         if real.stat.is(libc::S_IFLNK) {
             return Ok(Next::RealLink(real));
         }
@@ -400,7 +407,7 @@ impl Walk<'_> {
             return Ok(None);
         }
         self.personal = true;
-        let real = self.open_real(base, name).map_err(|_| Stop::Kernel)?;
+        let real = self.open_real(base, name)?;
         Ok(Some(Next::RealLink(real)))
     }
 
@@ -410,7 +417,8 @@ impl Walk<'_> {
         };
         if base.kind == FsKind::Proc {
             if base.key.as_deref() == Some("/proc") && (name == b"self" || name == b"thread-self") {
-                let (tgid, tid) = place::ids_in(self.views, self.task, base).ok_or(Stop::Kernel)?;
+                let (tgid, tid) =
+                    place::ids_in(self.views, self.task, base).ok_or(Stop::Kernel(Errno::ENOENT))?;
                 let text = if name == b"self" { format!("{tgid}") } else { format!("{tgid}/task/{tid}") };
                 return Ok(Link::Text(text.into_bytes()));
             }
@@ -418,24 +426,26 @@ impl Walk<'_> {
                 return self.jump(base, name);
             }
         }
-        file::readlink(Some(link.fd.as_fd()), c"").map(Link::Text).map_err(|_| Stop::Kernel)
+        Ok(Link::Text(file::readlink(Some(link.fd.as_fd()), c"")?))
     }
 
     /// A magic link leads to its object, not along its text.
     fn jump(&mut self, base: &Real, name: &[u8]) -> Step<Link> {
         self.personal = true;
-        let scoped = libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT;
-        if self.resolve & (scoped | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS) != 0 {
-            return Err(Stop::Kernel);
+        if self.resolve & (libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS) != 0 {
+            return Err(Stop::Kernel(Errno::ELOOP));
+        }
+        if self.resolve & (libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT) != 0 {
+            return Err(Stop::Kernel(Errno::EXDEV));
         }
         if name == b"cwd"
             && let Some(key) = self.cwd_of(base)
         {
             return self.jump_to(&key);
         }
-        let c_name = file::c_path(name).map_err(|_| Stop::Kernel)?;
-        let fd = file::open(Some(base.fd.as_fd()), &c_name, libc::O_PATH).map_err(|_| Stop::Kernel)?;
-        let stat = file::stat_fd(fd.as_fd()).map_err(|_| Stop::Kernel)?;
+        let c_name = file::c_path(name)?;
+        let fd = file::open(Some(base.fd.as_fd()), &c_name, libc::O_PATH)?;
+        let stat = file::stat_fd(fd.as_fd())?;
         if let Some(key) = self.carriers.identify(&stat) {
             return self.jump_to(&key);
         }
@@ -462,7 +472,7 @@ impl Walk<'_> {
         }
         match self.tree.entry(&self.tree.at(key)) {
             Entry::File(row) => Ok(Link::File(Object { key: key.into(), kind: ObjectKind::File(row) })),
-            _ => Err(Stop::Kernel),
+            _ => Err(Stop::Kernel(Errno::ENOENT)),
         }
     }
 
