@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: help setup deps build test check demo bench fuzz programs loads soak release
+.PHONY: help setup deps build test check demo bench fuzz programs loads stress soak release
 
 CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
@@ -56,6 +56,10 @@ loads: deps ## the load of threads, children and signals fifty times, with both 
 	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test loads
 	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_BACKEND=ptrace cargo test --test loads
 	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test gvisor -- loads::
+
+stress: setup ## hostile circumstances at length, a million managed calls among them, with both backends
+	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test hostile --test write_hostile --test sequences
+	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_BACKEND=ptrace cargo test --test hostile
 
 soak: setup ## the runs with real programs over and over, SOAK_ROUNDS times (default 20)
 	@$(CARGO) build --release --bins --quiet

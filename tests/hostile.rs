@@ -101,6 +101,28 @@ fn a_path_that_changes_meanwhile_is_answered_and_leaks_nothing() {
 }
 
 #[test]
+fn a_limit_of_open_files_is_the_programs_own() {
+    let limited = |limits: &str, run: &Run| {
+        let script = format!("ulimit -Sn {limits}; exec \"$@\"");
+        run.after(&["bash", "-c", &script, "bash"]).go()
+    };
+    let look = Run::new(&["bash", "-c", &format!("ulimit -Sn; ulimit -Hn; cat {PATH}")]).under(OPTIONS);
+    let outcome = limited("40; ulimit -Hn 70", &look);
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("40\n70\n77777\n", ""));
+    // As many as are just enough, with many threads that look at once.
+    let threads = Run::new(&[&guest("hostile"), "threads", PATH]);
+    let bare = threads.go().good();
+    for carrier in ["fuse", "memfd"] {
+        let wrapped = threads.under(&["--set", "kernel.pid_max=77777", "--carrier", carrier]);
+        let outcome = limited("64; ulimit -Hn 64", &wrapped);
+        assert_eq!((&*outcome.stdout, &*outcome.stderr), (&*bare, ""), "with {carrier}");
+    }
+    let outcome = limited("20; ulimit -Hn 20", &look);
+    assert_eq!((outcome.status, &*outcome.stdout), (125, ""));
+    assert!(outcome.stderr.contains("only 20 open files are allowed"), "{}", outcome.stderr);
+}
+
+#[test]
 fn many_threads_at_once() {
     same("threads");
 }
@@ -237,7 +259,9 @@ fn a_supervisor_that_is_killed_takes_its_tree_along() {
     // The front stands for the program, the server answers it.
     for victim in [0, 2] {
         let _ = fs::remove_file(&pids);
-        let mut front = Run::shell(&script).under(OPTIONS).start();
+        let temporary = Scratch::new();
+        let mut front =
+            Run::shell(&script).under(OPTIONS).variable("TMPDIR", &common::text_of(temporary.path())).start();
         assert!(eventually(Duration::from_secs(10), || pids.exists()), "the tree started");
         let tree: Vec<String> =
             fs::read_to_string(&pids).expect("written").split_whitespace().map(str::to_owned).collect();
@@ -248,6 +272,10 @@ fn a_supervisor_that_is_killed_takes_its_tree_along() {
                 .is_ok_and(|stat| stat.contains("(sleep)") && !stat.contains(") Z"))
         };
         assert!(eventually(Duration::from_secs(10), || !tree.iter().any(alive)), "victim {victim}: {tree:?}");
+        let left: Vec<_> = fs::read_dir(temporary.path()).expect("own directory").collect();
+        assert!(left.is_empty(), "victim {victim} left {left:?}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("procfs");
+        assert!(!mounts.contains("sysemu"), "victim {victim} left\n{mounts}");
         let _ = front.wait();
     }
 }

@@ -26,6 +26,7 @@ use crate::emulator::backend::BackendChoice;
 use crate::emulator::backend::notify::NotifyOptions;
 use crate::emulator::carrier::CarrierChoice;
 use crate::emulator::sys::spawn::{self, Side};
+use crate::emulator::sys::startup;
 use crate::policy::Policy;
 
 mod front;
@@ -40,6 +41,11 @@ pub const OWN_FAILURE: i32 = 125;
 pub const NOT_EXECUTABLE: i32 = 126;
 /// Exit status for a program that does not exist.
 pub const NOT_FOUND: i32 = 127;
+
+/// Open files that are enough for as many tracees as a machine has: descriptors of many pass through the server.
+const WANTED_DESCRIPTORS: u64 = 4096;
+/// Open files without which calls would go unanswered.
+const NEEDED_DESCRIPTORS: u64 = 64;
 
 /// Whether counts are printed when the program ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +129,16 @@ fn report_exec_error(program: &str, error: &std::io::Error) -> i32 {
 }
 
 fn start(launch: Launch) -> Result<i32, String> {
+    match startup::raise_descriptor_limit(WANTED_DESCRIPTORS) {
+        Ok(allowed) if allowed < NEEDED_DESCRIPTORS => {
+            return Err(format!(
+                "only {allowed} open files are allowed, and supervising takes {NEEDED_DESCRIPTORS}: raise the limit \
+                 (ulimit -Hn); nothing was started"
+            ));
+        }
+        Ok(_) => {}
+        Err(errno) => tracing::warn!("cannot raise the limit of open files: {errno}"),
+    }
     let (front_end, server_end) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|errno| format!("cannot make a socket pair: {errno}"))?;

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno as OsErrno;
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 use tokio::net::UnixDatagram;
@@ -38,7 +37,6 @@ pub(super) fn run(launch: Launch, control: OwnedFd, signal_mask: SigSet, group: 
             }
             super::keeper::release_standard_descriptors();
             super::keeper::leave_directory();
-            raise_descriptor_limit();
             let tracing = if server.supervisor.traces() { Tracing::Needed } else { Tracing::Never };
             if probe::has_filters()
                 && let Err(error) = confine::confine_process(tracing)
@@ -125,13 +123,6 @@ fn pin_threads(cpu: usize) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Descriptors of many tracees pass through this process.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
 
 struct Server {

@@ -98,7 +98,8 @@ pub struct ChildSetup {
     pub socket: i32,
     /// Signal mask for the program.
     pub signal_mask: nix::sys::signal::SigSet,
-    /// Restore what this process was given at its start (closed standard descriptors, ignored SIGPIPE).
+    /// Restore what this process was given at its start (closed standard descriptors, ignored SIGPIPE,
+    /// limit of open files).
     pub restore_start_state: bool,
 }
 
@@ -170,6 +171,7 @@ fn await_tracer(socket: i32) -> OsResult<()> {
 /// Gives this process, about to become another program, what it was started with.
 pub fn restore_start_state() {
     startup::restore_signal_actions();
+    startup::restore_descriptor_limit();
     for fd in startup::closed_at_start() {
         // SAFETY: the runtime put /dev/null there; no Rust value owns it.
         unsafe { libc::close(fd) };

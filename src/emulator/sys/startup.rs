@@ -4,12 +4,17 @@
 //! library takes two signals for itself once there are threads. The program that sysemu wraps must get what
 //! sysemu itself was given, so both are noted by an initialiser that runs earlier.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{OsResult, check};
 
 static CLOSED: AtomicU32 = AtomicU32::new(0);
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+/// The soft and the hard RLIMIT_NOFILE that were changed.
+static LIMITS: OnceLock<(u64, u64)> = OnceLock::new();
 
 /// Signals whose action changes before the program is started: SIGPIPE, and glibc's SIGCANCEL and SIGSETXID.
 const CHANGED: [i32; 3] = [libc::SIGPIPE, 32, 33];
@@ -66,5 +71,28 @@ pub fn restore_signal_actions() {
         let handler = if ignored & (1 << signal) != 0 { libc::SIG_IGN } else { libc::SIG_DFL };
         let action = KernelAction { handler, ..KernelAction::default() };
         let _ = rt_sigaction(signal, Some(&action), None);
+    }
+}
+
+/// Lets this process open as many files as it may, and at least `wanted` where it has the privilege for that. Gives how
+/// many it may open now.
+///
+/// # Errors
+/// As getrlimit(2).
+pub fn raise_descriptor_limit(wanted: u64) -> OsResult<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    LIMITS.get_or_init(|| (soft, hard));
+    let more = hard.max(wanted);
+    let is_raised = setrlimit(Resource::RLIMIT_NOFILE, more, more).is_ok();
+    if !is_raised {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(if is_raised { more } else { hard })
+}
+
+/// Gives the process that becomes the program the limit of open files that sysemu was started with. Async-signal-safe.
+pub fn restore_descriptor_limit() {
+    if let Some((soft, hard)) = LIMITS.get() {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard);
     }
 }
