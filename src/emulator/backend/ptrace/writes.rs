@@ -45,6 +45,8 @@ enum At {
     Position,
     /// At an offset, in argument 3.
     Offset,
+    /// The same, and at the position for -1 (pwritev2(2)).
+    OffsetOrPosition,
 }
 
 /// Calls by which a file can be written, and which of their arguments the descriptor is.
@@ -53,7 +55,7 @@ const CALLS: [(&str, u32, Kind); 12] = [
     ("pwrite64", 0, Kind::Buffer(At::Offset)),
     ("writev", 0, Kind::Vector(At::Position)),
     ("pwritev", 0, Kind::Vector(At::Offset)),
-    ("pwritev2", 0, Kind::Vector(At::Offset)),
+    ("pwritev2", 0, Kind::Vector(At::OffsetOrPosition)),
     ("sendfile", 0, Kind::Copy),
     ("splice", 2, Kind::Copy),
     ("copy_file_range", 2, Kind::Copy),
@@ -226,28 +228,28 @@ impl PtraceAnswer<'_> {
         args: [u64; 6],
         data: impl FnOnce(&Self) -> OsResult<Vec<u8>>,
     ) -> OsResult<()> {
+        let offset = match at {
+            At::Offset => Some(offset_of(abi, args)),
+            At::OffsetOrPosition => Some(offset_of(abi, args)).filter(|offset| *offset != -1),
+            At::Position => None,
+        };
+        if offset.is_some_and(i64::is_negative) {
+            return self.refuse(OsErrno::EINVAL);
+        }
         let data = match data(self) {
             Ok(data) => data,
             Err(errno) => return self.refuse(errno),
         };
-        let offset = match at {
-            At::Position => self.seek(fd, 0, libc::SEEK_CUR)?,
-            At::Offset => match offset_of(abi, args) {
-                // pwritev2(2)
-                -1 => self.seek(fd, 0, libc::SEEK_CUR)?,
-                negative if negative < 0 => return self.refuse(OsErrno::EINVAL),
-                offset => offset,
-            },
-        };
+        let start = offset.map_or_else(|| self.seek(fd, 0, libc::SEEK_CUR), Ok)?;
         let stat = self.stat_of(fd.into())?;
         let carrier = &self.engine.emulator.carrier;
-        let Some(written) = carrier.write(&stat, self.tid, &data, offset.cast_unsigned()) else {
+        let Some(written) = carrier.write(&stat, self.tid, &data, start.cast_unsigned()) else {
             return self.resume();
         };
         match written.result {
             Ok(count) => {
                 let count = count as i64;
-                if written.moves && (at == At::Position || offset_of(abi, args) == -1) {
+                if written.moves && offset.is_none() {
                     self.seek(fd, count, libc::SEEK_CUR)?;
                 }
                 self.give(count)
