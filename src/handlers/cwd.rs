@@ -22,22 +22,7 @@ pub fn rows() -> Vec<Syscall> {
 }
 
 fn getcwd(call: &Call<'_>) -> Result<Reply, Failure> {
-    let resolver = &call.emulator.resolver;
-    let task = resolver.views.task(call.tid).or_gone("read the identity of a task")?;
-    let key = match resolver.cwds.get(&resolver.views, &task) {
-        Some(key) => key,
-        None => {
-            // After fchdir(2) to a descriptor of ours the kernel stands in the carrier.
-            let cwd =
-                resolver.views.open_of(call.tid, "cwd").or_gone("open the working directory of a task")?;
-            let stat = file::stat_fd(cwd.as_fd()).or_fault("look at the working directory of a task")?;
-            match resolver.identify(&stat) {
-                Some(key) => key,
-                None => return Ok(Reply::Continue),
-            }
-        }
-    };
-    let mut text = if key.is_empty() { b"/".to_vec() } else { key.as_bytes().to_vec() };
+    let Some(mut text) = directory(call, call.tid)? else { return Ok(Reply::Continue) };
     text.push(0);
     let size = usize::try_from(call.args[1]).unwrap_or(usize::MAX);
     if text.len() > size {
@@ -45,6 +30,28 @@ fn getcwd(call: &Call<'_>) -> Result<Reply, Failure> {
     }
     // The kernel's length counts the NUL.
     Ok(Reply::Value { value: text.len() as i64, out: Some(Out { addr: call.args[0], bytes: text }) })
+}
+
+/// Where a task stands, if the kernel would say otherwise.
+///
+/// # Errors
+/// The task is gone, or may not be looked at.
+pub(super) fn directory(call: &Call<'_>, tid: u32) -> Result<Option<Vec<u8>>, Failure> {
+    let resolver = &call.emulator.resolver;
+    let task = resolver.views.task(tid).or_gone("read the identity of a task")?;
+    let key = match resolver.cwds.get(&resolver.views, &task) {
+        Some(key) => key,
+        None => {
+            // After fchdir(2) to a descriptor of ours the kernel stands in the carrier.
+            let cwd = resolver.views.open_of(tid, "cwd").or_gone("open the working directory of a task")?;
+            let stat = file::stat_fd(cwd.as_fd()).or_fault("look at the working directory of a task")?;
+            match resolver.identify(&stat) {
+                Some(key) => key,
+                None => return Ok(None),
+            }
+        }
+    };
+    Ok(Some(if key.is_empty() { b"/".to_vec() } else { key.as_bytes().to_vec() }))
 }
 
 fn chdir(call: &Call<'_>) -> Result<Reply, Failure> {

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::for_paths;
+use super::{cwd, for_paths};
 use crate::emulator::errno::Errno;
 use crate::emulator::failure::Failure;
 use crate::emulator::object::ObjectKind;
@@ -75,8 +75,8 @@ fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>
     };
     let Ok(pid) = pid.parse() else { return Ok(None) };
     if rest == "cwd" {
-        let Ok(task) = resolver.views.task(pid) else { return Ok(None) };
-        return Ok(resolver.cwds.get(&resolver.views, &task).map(|key| key.as_bytes().to_vec()));
+        // Of a task that may not be looked at, the kernel tells nobody.
+        return Ok(cwd::directory(call, pid).unwrap_or(None));
     }
     let Some(fd) = rest.strip_prefix("fd/").and_then(|fd| fd.parse().ok()) else {
         return Ok(None);

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod descriptors;
 mod field_reports;
 mod read_semantics;
 mod resolution;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    let all = [resolution::cases(), read_semantics::cases(), field_reports::cases()];
+    let all = [resolution::cases(), read_semantics::cases(), descriptors::cases(), field_reports::cases()];
     let cases: Vec<Case> = all.into_iter().flatten().collect();
     let mut trials = Vec::new();
     for (index, case) in cases.iter().enumerate() {

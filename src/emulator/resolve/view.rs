@@ -23,6 +23,9 @@ use crate::emulator::sys::{OsResult, memory, mount, tape};
 /// The name of the supervisor's `/proc` in records.
 const PROC: &str = "proc";
 
+/// The kinds of namespaces that are asked for (namespaces(7)).
+const KINDS: [&str; 6] = ["mnt", "net", "uts", "ipc", "user", "pid"];
+
 /// How long a task's identity is believed.
 pub const LIFETIME: Duration = Duration::from_millis(500);
 
@@ -86,6 +89,8 @@ pub struct Views {
     proc: OwnedFd,
     own: ViewKey,
     own_uts: u64,
+    /// Kinds of namespaces that cannot be told apart here.
+    untold: Vec<&'static str>,
     tasks: DashMap<u32, Arc<Task>>,
     views: DashMap<ViewKey, (Instant, u64, Arc<View>)>,
     generation: AtomicU64,
@@ -110,6 +115,7 @@ impl Views {
             proc,
             own: (0, 0, 0),
             own_uts: 0,
+            untold: Vec::new(),
             tasks: DashMap::new(),
             views: DashMap::new(),
             generation: AtomicU64::new(0),
@@ -117,6 +123,7 @@ impl Views {
             unsettled_until: AtomicU64::new(0),
         };
         let own = tape::fact(|| "own thread".to_owned(), || nix::unistd::gettid().as_raw().cast_unsigned());
+        views.untold = KINDS.into_iter().filter(|kind| !views.tells(kind)).collect();
         views.own = views.key(own)?.0;
         views.own_uts = views.namespace(own, "uts")?;
         Ok(views)
@@ -158,26 +165,29 @@ impl Views {
         text
     }
 
-    /// The inode number of one of the task's namespaces (namespaces(7)).
+    /// The inode number of one of the task's namespaces (namespaces(7)); 0 for all tasks where they cannot be told
+    /// apart.
     ///
     /// # Errors
     /// As [`Views::open_of`].
     pub fn namespace(&self, tid: u32, kind: &str) -> OsResult<u64> {
-        match self.read_namespace(tid, kind) {
-            // gVisor of 2022 lacks the link for some kinds, for every task: all then count as being in the same one.
-            Err(OsErrno::ENOENT)
-                if self.read_namespace(tape::own_process(), kind) == Err(OsErrno::ENOENT)
-                    && self.open_of(tid, "").is_ok() =>
-            {
-                Ok(0)
-            }
-            result => result,
+        if self.untold.contains(&kind) {
+            return self.open_of(tid, "").map(|_| 0);
         }
+        self.read_namespace(&tid.to_string(), kind)
+    }
+
+    /// Whether the numbers of namespaces mean something: in gVisor some kinds have no link, and some have another number
+    /// for each directory that the link is in.
+    fn tells(&self, kind: &str) -> bool {
+        let own = tape::own_process();
+        let number = self.read_namespace(&own.to_string(), kind);
+        number.is_ok() && number == self.read_namespace(&format!("{own}/task/{own}"), kind)
     }
 
     /// By the text of the link: what stat(2) tells of it in gVisor is another number each time.
-    fn read_namespace(&self, tid: u32, kind: &str) -> OsResult<u64> {
-        let path = file::c_path(format!("{tid}/ns/{kind}").as_bytes())?;
+    fn read_namespace(&self, directory: &str, kind: &str) -> OsResult<u64> {
+        let path = file::c_path(format!("{directory}/ns/{kind}").as_bytes())?;
         let text = file::readlink(Some(self.proc()), &path)?;
         let text = String::from_utf8_lossy(&text);
         let number = text.split_once('[').and_then(|(_, rest)| rest.strip_suffix(']')?.parse().ok());
