@@ -12,7 +12,7 @@ use sysemu::emulator::resolve::{Final, Found, Query};
 use sysemu::emulator::sys::file;
 use sysemu::policy::Loader;
 
-use crate::path::own_tid;
+use crate::path::{own_tid, path_of};
 
 /// What is at a path of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,19 +153,7 @@ fn follow(world: &World, text: &str, last: Final) -> Result<(String, bool), i32>
 /// Resolves a path below a directory that it must not leave (RESOLVE_IN_ROOT), and compares with the model.
 pub fn path_in_root(flags: u8, rest: &[u8]) {
     let world = world();
-    let pieces: Vec<&str> =
-        rest.iter().take(24).map(|byte| PIECES[usize::from(*byte) % PIECES.len()]).collect();
-    let mut text = pieces.join("/");
-    if flags & 1 != 0 {
-        text.insert(0, '/');
-    }
-    if flags & 2 != 0 {
-        text.push('/');
-    }
-    if text.is_empty() {
-        return;
-    }
-    let last = if flags & 4 != 0 { Final::NoFollow } else { Final::Follow };
+    let Some((text, last)) = path_of(flags, rest, &PIECES) else { return };
     let query = Query {
         tid: own_tid(),
         dirfd: world.root.as_raw_fd(),

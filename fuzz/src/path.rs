@@ -56,10 +56,10 @@ pub fn path_resolve(data: &[u8]) {
     as_the_kernel(*flags, rest);
 }
 
-/// A path leads to a virtual file exactly when the kernel takes it to the real file of that name.
-fn as_the_kernel(flags: u8, rest: &[u8]) {
+/// The path that an input stands for, and whether a link at its end is followed; `None` for no path.
+pub(crate) fn path_of(flags: u8, rest: &[u8], pieces: &[&str]) -> Option<(String, Final)> {
     let pieces: Vec<&str> =
-        rest.iter().take(24).map(|byte| PIECES[usize::from(*byte) % PIECES.len()]).collect();
+        rest.iter().take(24).map(|byte| pieces[usize::from(*byte) % pieces.len()]).collect();
     let mut text = pieces.join("/");
     if flags & 1 != 0 {
         text.insert(0, '/');
@@ -68,9 +68,12 @@ fn as_the_kernel(flags: u8, rest: &[u8]) {
         text.push('/');
     }
     let last = if flags & 4 != 0 { Final::NoFollow } else { Final::Follow };
-    if text.is_empty() {
-        return;
-    }
+    (!text.is_empty()).then_some((text, last))
+}
+
+/// A path leads to a virtual file exactly when the kernel takes it to the real file of that name.
+fn as_the_kernel(flags: u8, rest: &[u8]) {
+    let Some((text, last)) = path_of(flags, rest, &PIECES) else { return };
     let nofollow = if last == Final::NoFollow { libc::O_NOFOLLOW } else { 0 };
     let path = std::ffi::CString::new(text.clone()).expect("no NUL in the pieces");
     let real = sysemu::emulator::sys::file::open(None, &path, libc::O_PATH | nofollow);
