@@ -110,8 +110,10 @@ impl Builder {
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub fn build(self) -> Result<Supervisor, BuildError> {
+    pub fn build(mut self) -> Result<Supervisor, BuildError> {
         check_providers(&self.policy, &self.providers)?;
+        // Each row makes every look at a descriptor a call to be answered.
+        self.policy.stat.retain(|row| host::inode(&row.path) != Some(row.inode));
         let backend = self.backend.resolved();
         // A tracee that cannot see the supervisor gets a copy, which only a memfd can be.
         let carrier = match (backend, self.carrier) {

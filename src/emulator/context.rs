@@ -20,7 +20,7 @@ use super::store::{self, Store};
 use super::sys::file::{self, Stat};
 use super::sys::{OsResult, tape};
 use super::tree::Tree;
-use crate::policy::{Content, Options, Policy, StatfsRow};
+use crate::policy::{Content, Options, Policy, StatRow, StatfsRow};
 use nix::errno::Errno as OsErrno;
 
 /// What handlers consult.
@@ -35,6 +35,8 @@ pub struct Emulator {
     pub fuse_error: Option<(fuse::Step, OsErrno)>,
     /// Switches of the policy.
     pub options: Options,
+    /// stat(2) of root directories.
+    pub stat: Vec<StatRow>,
     /// statfs(2) replacements.
     pub statfs: Vec<StatfsRow>,
     record_paths: AtomicBool,
@@ -104,6 +106,7 @@ impl Emulator {
             carrier: chosen.carrier,
             fuse_error: chosen.fuse_error,
             options: policy.options,
+            stat: policy.stat.clone(),
             statfs: policy.statfs.clone(),
             record_paths: AtomicBool::new(false),
         })
@@ -127,6 +130,18 @@ impl Emulator {
         }
         attr.mount = self.carrier.mount();
         attr
+    }
+
+    /// The inode number that a row gives a real object, which has to be the root directory of a procfs or sysfs.
+    pub fn root_inode(&self, real: &Real) -> Option<u64> {
+        let key = real.kind.prefix().filter(|_| real.is_root())?;
+        self.stat.iter().find(|row| row.path == key).map(|row| row.inode)
+    }
+
+    /// Metadata of a real object, as programs are to see it.
+    pub fn real_attr(&self, real: &Real) -> Attr {
+        let attr = Attr::of(&real.stat.raw);
+        Attr { ino: self.root_inode(real).unwrap_or(attr.ino), ..attr }
     }
 
     /// Whether the caller may do `want` (bits of R_OK, W_OK, X_OK) to an object.

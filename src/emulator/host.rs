@@ -7,11 +7,16 @@ use nix::errno::Errno as OsErrno;
 use nix::sys::utsname::UtsName;
 
 use super::provider::{Host, MachineView, UnameView};
-use super::sys::{OsResult, process, tape};
+use super::sys::{OsResult, file, process, tape};
 use crate::policy::{Policy, Sourced, Uname};
 
 fn to_errno(error: &io::Error) -> OsErrno {
     OsErrno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The inode number of a directory.
+pub fn inode(path: &str) -> Option<u64> {
+    Some(file::stat(None, &file::c_path(path.as_bytes()).ok()?, 0).ok()?.ino)
 }
 
 /// The host's files through std.

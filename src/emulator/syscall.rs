@@ -63,6 +63,8 @@ pub struct Syscall {
     pub activation: fn(&Policy) -> Activation,
     /// Trapped only when one of these holds; always when empty.
     pub only_if: Cow<'static, [ArgTest]>,
+    /// Whether a policy needs it whatever [`Syscall::only_if`] says.
+    pub in_any_case: fn(&Policy) -> bool,
     /// Who answers it.
     pub handler: Arc<HandlerFn>,
 }
@@ -74,7 +76,8 @@ impl Syscall {
         activation: fn(&Policy) -> Activation,
         handler: impl Fn(&Call<'_>) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
-        Syscall { name, activation, only_if: Cow::Borrowed(&[]), handler: Arc::new(handler) }
+        let (only_if, in_any_case) = (Cow::Borrowed(&[][..]), (|_: &Policy| false) as fn(&Policy) -> bool);
+        Syscall { name, activation, only_if, in_any_case, handler: Arc::new(handler) }
     }
 }
 
@@ -88,8 +91,11 @@ impl SyscallTable {
     /// Takes the rows that are active under a policy. Of two rows with one name the later counts.
     pub fn new(rows: Vec<Syscall>, policy: &Policy) -> Self {
         let mut active: Vec<(Syscall, Activation)> = Vec::new();
-        for row in rows {
+        for mut row in rows {
             let activation = (row.activation)(policy);
+            if (row.in_any_case)(policy) {
+                row.only_if = Cow::Borrowed(&[]);
+            }
             active.retain(|(other, _)| other.name != row.name);
             if activation != Activation::Off {
                 active.push((row, activation));

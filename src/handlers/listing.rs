@@ -37,7 +37,7 @@ fn getdents(call: &Call<'_>, shape: DirentShape) -> Result<Reply, Failure> {
     let fd = call.int(0);
     let items = match call.emulator.resolver.descriptor(call.tid, fd) {
         Ok(Found::Kernel(Some(real))) => match real.key.as_deref() {
-            Some(key) if real.stat.is(libc::S_IFDIR) && differs(call, key) => merged(call, key, &real)?,
+            Some(key) if real.stat.is(libc::S_IFDIR) && differs(call, key, &real) => merged(call, key, &real)?,
             _ => return Ok(Reply::Continue),
         },
         // FUSE lists its own directories; a stand-in directory is empty and needs all entries.
@@ -68,7 +68,10 @@ fn getdents(call: &Call<'_>, shape: DirentShape) -> Result<Reply, Failure> {
 }
 
 /// Whether rows change the listing of a real directory.
-fn differs(call: &Call<'_>, key: &str) -> bool {
+fn differs(call: &Call<'_>, key: &str, real: &Real) -> bool {
+    if call.emulator.root_inode(real).is_some() {
+        return true;
+    }
     let tree = &call.emulator.store.tree;
     let cursor = tree.at(key);
     !cursor.is_empty() && (!tree.names(&cursor).is_empty() || tree.has_wild_children(&cursor))
@@ -80,6 +83,9 @@ fn merged(call: &Call<'_>, key: &str, real: &Real) -> Result<Vec<Item>, Failure>
     let mut items = Vec::new();
     let mut seen = HashSet::new();
     for mut item in real_items(real)? {
+        if item.name == b"." {
+            item.ino = call.emulator.root_inode(real).unwrap_or(item.ino);
+        }
         if let Ok(name) = std::str::from_utf8(&item.name)
             && name != "."
             && name != ".."

@@ -50,7 +50,7 @@ fn trap_if(needed: bool) -> Activation {
     if needed { Activation::Trap } else { Activation::Off }
 }
 
-/// Calls that take a path are needed once the tree holds anything.
+/// Calls that take a path are needed once the tree holds anything, or a directory looks otherwise than it is.
 fn for_paths(policy: &Policy) -> Activation {
-    trap_if(!policy.rows.is_empty())
+    trap_if(!policy.rows.is_empty() || !policy.stat.is_empty())
 }

@@ -1,9 +1,11 @@
-//! stat(2), lstat(2), newfstatat(2), statx(2) and the i386 calls oldstat, oldlstat, stat64, lstat64,
-//! fstatat64.
+//! stat(2), lstat(2), fstat(2), newfstatat(2), statx(2) and the i386 calls oldstat, oldlstat, oldfstat, stat64, lstat64,
+//! fstat64, fstatat64.
+//!
+//! Descriptors are looked at only under a policy with `[[stat]]` rows: elsewhere the kernel tells the truth about them.
 
 use std::os::fd::AsFd;
 
-use super::for_paths;
+use super::{for_paths, trap_if};
 use crate::emulator::abi::layout::{self, Attr, StatShape};
 use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
@@ -12,8 +14,9 @@ use crate::emulator::reply::Reply;
 use crate::emulator::resolve::mounts::FsKind;
 use crate::emulator::resolve::path::is_below;
 use crate::emulator::resolve::{Final, Found, Query, Real};
-use crate::emulator::sys::file;
-use crate::emulator::syscall::{ArgTest, Call, Syscall};
+use crate::emulator::sys::file::{self, Stat};
+use crate::emulator::syscall::{Activation, ArgTest, Call, Syscall};
+use crate::policy::Policy;
 
 /// Skips what glibc's fstat(3) does: AT_EMPTY_PATH with a real descriptor. (The flag does not keep a
 /// non-empty path from being looked up, so such a call on a virtual file goes to the kernel.)
@@ -31,12 +34,18 @@ pub fn rows() -> Vec<Syscall> {
     let plain = |name, last, shape| {
         Syscall::new(name, for_paths, move |call| {
             let buf = call.args[1];
-            stat(call, Target { dirfd: libc::AT_FDCWD, path_arg: 0, last, buf, shape, is_refused: false })
+            let (takes_empty, is_refused) = (false, false);
+            let dirfd = libc::AT_FDCWD;
+            stat(call, Target { dirfd, path_arg: 0, last, buf, shape, takes_empty, is_refused })
         })
     };
     let at = |name, shape| Syscall {
         only_if: UNLESS_FSTAT_AT.into(),
+        in_any_case: has_rows,
         ..Syscall::new(name, for_paths, move |call| fstatat(call, shape))
+    };
+    let descriptor = |name, shape| {
+        Syscall::new(name, for_descriptors, move |call| fstat(call, call.int(0), (call.args[1], shape)))
     };
     vec![
         plain("stat", Final::Follow, StatShape::Stat),
@@ -47,8 +56,23 @@ pub fn rows() -> Vec<Syscall> {
         plain("lstat64", Final::NoFollow, StatShape::Stat64),
         at("newfstatat", StatShape::Stat),
         at("fstatat64", StatShape::Stat64),
-        Syscall { only_if: UNLESS_FSTAT_X.into(), ..Syscall::new("statx", for_paths, statx) },
+        Syscall {
+            only_if: UNLESS_FSTAT_X.into(),
+            in_any_case: has_rows,
+            ..Syscall::new("statx", for_paths, statx)
+        },
+        descriptor("fstat", StatShape::Stat),
+        descriptor("oldfstat", StatShape::Oldest),
+        descriptor("fstat64", StatShape::Stat64),
     ]
+}
+
+fn has_rows(policy: &Policy) -> bool {
+    !policy.stat.is_empty()
+}
+
+fn for_descriptors(policy: &Policy) -> Activation {
+    trap_if(has_rows(policy))
 }
 
 struct Target {
@@ -57,6 +81,8 @@ struct Target {
     last: Final,
     buf: u64,
     shape: StatShape,
+    /// AT_EMPTY_PATH.
+    takes_empty: bool,
     /// The kernel refuses the flags, which Linux does not.
     is_refused: bool,
 }
@@ -66,7 +92,8 @@ impl Target {
     fn at(call: &Call<'_>, flags: i32, buf: u64, shape: StatShape) -> Self {
         let last = if flags & libc::AT_SYMLINK_NOFOLLOW != 0 { Final::NoFollow } else { Final::Follow };
         let is_refused = flags & libc::AT_NO_AUTOMOUNT != 0 && file::refuses_no_automount();
-        Target { dirfd: call.int(0), path_arg: 1, last, buf, shape, is_refused }
+        let takes_empty = flags & libc::AT_EMPTY_PATH != 0;
+        Target { dirfd: call.int(0), path_arg: 1, last, buf, shape, takes_empty, is_refused }
     }
 }
 
@@ -92,20 +119,42 @@ fn statx(call: &Call<'_>) -> Result<Reply, Failure> {
     stat(call, Target::at(call, flags, call.args[4], StatShape::Statx))
 }
 
+/// stat(2) of a descriptor. Of most the kernel tells the truth, so that one look has to do for them.
+fn fstat(call: &Call<'_>, fd: i32, (buf, shape): (u64, StatShape)) -> Result<Reply, Failure> {
+    let resolver = &call.emulator.resolver;
+    let is_told_otherwise = |stat: &Stat| stat.is(libc::S_IFDIR) || resolver.identify(stat).is_some();
+    if !resolver.look(call.tid, fd).is_some_and(|stat| is_told_otherwise(&stat)) {
+        return Ok(Reply::Continue);
+    }
+    let attr = match resolver.descriptor(call.tid, fd)? {
+        Found::Virtual(object) => virtual_attr(call, &object)?,
+        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => call.emulator.real_attr(&real),
+        _ => return Ok(Reply::Continue),
+    };
+    Ok(Reply::stored(buf, layout::stat(call.abi.layout, shape, &attr)?))
+}
+
 fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
-    // Linux 6.11 takes a null path for an empty one with AT_EMPTY_PATH.
+    // Linux 6.11 takes a null path for an empty one with AT_EMPTY_PATH; older ones, and gVisor, refuse it.
     if call.args[target.path_arg] == 0 {
         return Ok(Reply::Continue);
     }
-    let path = call.path(target.path_arg)?;
+    let mut path = call.path(target.path_arg)?;
+    if path.is_empty() && target.takes_empty && !call.emulator.stat.is_empty() {
+        if target.dirfd != libc::AT_FDCWD {
+            return fstat(call, target.dirfd, (target.buf, target.shape));
+        }
+        path.push(b'.');
+    }
     let attr = match call.resolve(target.dirfd, &path, target.last)? {
+        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => call.emulator.real_attr(&real),
         Found::Kernel(_) if target.is_refused => match instead_of_kernel(call, &target, &path)? {
             Some(attr) => attr,
             None => return Ok(Reply::Continue),
         },
         Found::Kernel(_) => return Ok(Reply::Continue),
         Found::Refused(errno) => return Err(errno.into()),
-        Found::OnBehalf(real) => Attr::of(&real.stat.raw),
+        Found::OnBehalf(real) => call.emulator.real_attr(&real),
         Found::Virtual(object) => virtual_attr(call, &object)?,
     };
     let bytes = layout::stat(call.abi.layout, target.shape, &attr)?;
@@ -118,7 +167,7 @@ fn instead_of_kernel(call: &Call<'_>, target: &Target, path: &[u8]) -> Result<Op
     let resolver = &call.emulator.resolver;
     let query = Query { tid: call.tid, dirfd: target.dirfd, path, last: target.last, resolve: 0 };
     match resolver.resolve_fully(&query)? {
-        Found::Kernel(Some(real)) if is_managed(&real) => Ok(Some(Attr::of(&real.stat.raw))),
+        Found::Kernel(Some(real)) if is_managed(&real) => Ok(Some(call.emulator.real_attr(&real))),
         Found::Kernel(None) if resolver.is_managed_text(call.tid, path)? => Err(Errno::ENOENT.into()),
         _ => Ok(None),
     }

@@ -23,6 +23,13 @@ pub(super) fn document(document: &Document, report: &mut Report) {
             report.add(row.origin.clone(), message);
         }
     }
+    let mut roots: HashMap<&str, u32> = HashMap::new();
+    for row in &document.stat {
+        if let Some(line) = roots.insert(&row.path, row.origin.line) {
+            let message = format!("second [[stat]] row for \"{}\"; the first is in line {line}", row.path);
+            report.add(row.origin.clone(), message);
+        }
+    }
     let mut selectors: HashMap<&StatfsMatch, u32> = HashMap::new();
     for row in &document.statfs {
         if let Some(line) = selectors.insert(&row.from, row.origin.line) {

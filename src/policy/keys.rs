@@ -80,6 +80,8 @@ pub const TYPES: &[&str] = &["int", "uint", "ulong", "bool", "string", "int-list
 pub const SCOPES: &[&str] = &["global", "net", "uts", "ipc", "user", "pid"];
 /// Names of write rules.
 pub const WRITES: &[&str] = &["keep", "ignore", "deny", "forward"];
+/// Root directories of file systems that rows reach by kind.
+pub const ROOTS: &[&str] = &["/proc", "/sys"];
 /// Names of conditions.
 pub const WHENS: &[&str] = &["always", "missing"];
 
@@ -284,6 +286,17 @@ pub const SECTIONS: &[Section] = &[
         is_array: true,
         doc: "hides a path everywhere: open, stat, access, listing",
         keys: &[PATH, DOC, SOURCE],
+    },
+    Section {
+        name: "stat",
+        is_array: true,
+        doc: "what stat(2), fstat(2) and statx(2) report of the root directory of every procfs or sysfs",
+        keys: &[
+            required("path", Kind::OneOf(ROOTS), "which: /proc stands for every procfs, /sys for every sysfs"),
+            required("inode", Kind::Number, "its inode number; asked for at all only where the real one is another"),
+            DOC,
+            SOURCE,
+        ],
     },
     Section {
         name: "statfs",

@@ -194,6 +194,10 @@ impl Merge {
         for row in document.rows {
             self.add_row(row);
         }
+        for row in document.stat {
+            self.policy.stat.retain(|other| other.path != row.path);
+            self.policy.stat.push(row);
+        }
         for row in document.statfs {
             self.add_statfs(row);
         }

@@ -253,6 +253,17 @@ impl Row {
     }
 }
 
+/// What stat(2) and its relatives report of the root directory of every file system of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatRow {
+    /// `/proc` or `/sys`.
+    pub path: String,
+    /// The inode number.
+    pub inode: u64,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
 /// What a `[[statfs]]` row selects by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StatfsMatch {
@@ -328,6 +339,8 @@ pub struct Policy {
     /// The tree, in order of rising precedence: a later row wins over an earlier one that matches the same
     /// path (through `*`). Two rows with the same pattern have been merged into the later one.
     pub rows: Vec<Row>,
+    /// stat(2) of root directories, one for each path.
+    pub stat: Vec<StatRow>,
     /// statfs(2), in order of rising precedence.
     pub statfs: Vec<StatfsRow>,
 }
@@ -338,6 +351,7 @@ impl Policy {
         !self.uname.is_given()
             && self.machine == Machine::default()
             && self.rows.is_empty()
+            && self.stat.is_empty()
             && self.statfs.is_empty()
     }
 }

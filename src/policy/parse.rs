@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::{Report, Source, hint};
 use super::keys::{self, Kind, SECTIONS, Section};
 use super::rows;
-use super::{Machine, Options, Origin, Row, Sourced, StatfsRow, Uname};
+use super::{Machine, Options, Origin, Row, Sourced, StatRow, StatfsRow, Uname};
 
 /// One policy file, before includes and expansion.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Document {
     pub options: GivenOptions,
     /// Tree rows in the order of the file; `{cpu}` and `{node}` not yet expanded.
     pub rows: Vec<Row>,
+    /// `[[stat]]`.
+    pub stat: Vec<StatRow>,
     /// `[[statfs]]`.
     pub statfs: Vec<StatfsRow>,
 }
@@ -169,6 +171,7 @@ fn take_section(
         "dir" => add(rows::dir(&fields, report)),
         "link" => add(rows::link(&fields, report)),
         "absent" => add(rows::absent(&fields, report)),
+        "stat" => document.stat.extend(rows::stat(&fields, report)),
         "statfs" => document.statfs.extend(rows::statfs(&fields, report)),
         other => report.add(source.origin(&fields.span), format!("unknown table \"{other}\"")),
     }

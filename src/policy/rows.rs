@@ -5,7 +5,7 @@ use super::keys;
 use super::parse::Fields;
 use super::rules;
 use super::{
-    Content, Machine, Row, Scope, Sourced, StatfsMatch, StatfsRow, Uname, What, When, WriteRule, WriteRules,
+    Content, Machine, Row, Scope, Sourced, StatRow, StatfsMatch, StatfsRow, Uname, What, When, WriteRule, WriteRules,
 };
 use crate::emulator::codec::Codec;
 
@@ -365,6 +365,17 @@ pub fn sysctl_path(key: &str) -> Result<String, String> {
     let path = format!("/proc/sys/{inside}");
     check_path(&path)?;
     Ok(path)
+}
+
+/// `[[stat]]`.
+pub(super) fn stat(fields: &Fields<'_>, report: &mut Report) -> Option<StatRow> {
+    let path = fields.text(report, "path")?;
+    let inode = fields.number(report, "inode")?;
+    if inode.value == 0 {
+        report.add(inode.origin, "no inode has the number 0");
+        return None;
+    }
+    Some(StatRow { path: path.value, inode: inode.value, origin: fields.origin() })
 }
 
 /// `[[statfs]]`.

@@ -53,6 +53,10 @@ pub fn policy(policy: &Policy) -> String {
     for item in &policy.rows {
         let _ = write!(out, "\n# {}\n{}", item.origin, row(item));
     }
+    for item in &policy.stat {
+        let _ = write!(out, "\n# {}\n[[stat]]\npath = {}\n", item.origin, quoted(&item.path));
+        let _ = writeln!(out, "inode = {}", item.inode);
+    }
     for item in &policy.statfs {
         let _ = write!(out, "\n# {}\n{}", item.origin, statfs(item));
     }

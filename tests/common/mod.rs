@@ -6,6 +6,7 @@
 
 pub mod gvisor;
 pub mod loads;
+pub mod runc;
 pub mod session;
 
 use std::ffi::OsStr;

@@ -60,7 +60,7 @@ impl Attr {
             atime: time(&stat.stx_atime),
             mtime: time(&stat.stx_mtime),
             ctime: time(&stat.stx_ctime),
-            mount: Some(stat.stx_mnt_id),
+            mount: (stat.stx_mask & libc::STATX_MNT_ID != 0).then_some(stat.stx_mnt_id),
         }
     }
 }

@@ -141,6 +141,8 @@ impl Resolver {
         let is_absolute = query.path.first() == Some(&b'/');
         if is_absolute && query.resolve == 0 && !walk.personal && self.views.is_settled() {
             match &found {
+                // Rows can say what the root of a file system shows.
+                Found::Kernel(Some(real)) if real.is_root() => {}
                 Found::Kernel(_) => self.memo.put(task, query, None, generation),
                 // Directories elsewhere may let one user through and not another.
                 Found::Virtual(object) if task.view.is_managed(query.path) => {
@@ -251,6 +253,12 @@ impl Resolver {
         }
         let who = FsIdentity { uid, gid, groups: status.groups };
         creds::with_identity(&self.own, &who, look).or_fault("look with the rights of a task")
+    }
+
+    /// What a descriptor of a task shows, in one look; `None` when there is none.
+    pub fn look(&self, tid: u32, fd: i32) -> Option<Stat> {
+        let link = file::c_path(format!("{tid}/fd/{fd}").as_bytes()).ok()?;
+        file::stat(Some(self.views.proc()), &link, 0).ok()
     }
 
     /// The key of the virtual object behind an open file.

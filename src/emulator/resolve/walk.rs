@@ -39,6 +39,13 @@ pub struct Real {
     pub key: Option<String>,
 }
 
+impl Real {
+    /// Whether it is the root directory of a procfs or sysfs.
+    pub fn is_root(&self) -> bool {
+        self.kind.prefix().is_some() && self.key.as_deref() == self.kind.prefix()
+    }
+}
+
 /// Where the walk stands.
 #[derive(Clone, Debug)]
 pub(super) enum Pos {
