@@ -37,7 +37,9 @@ fn getdents(call: &Call<'_>, shape: DirentShape) -> Result<Reply, Failure> {
     let fd = call.int(0);
     let items = match call.emulator.resolver.descriptor(call.tid, fd) {
         Ok(Found::Kernel(Some(real))) => match real.key.as_deref() {
-            Some(key) if real.stat.is(libc::S_IFDIR) && differs(call, key, &real) => merged(call, key, &real)?,
+            Some(key) if real.stat.is(libc::S_IFDIR) && differs(call, key, &real) => {
+                merged(call, key, &real)?
+            }
             _ => return Ok(Reply::Continue),
         },
         // FUSE lists its own directories; a stand-in directory is empty and needs all entries.

@@ -128,7 +128,9 @@ fn fstat(call: &Call<'_>, fd: i32, (buf, shape): (u64, StatShape)) -> Result<Rep
     }
     let attr = match resolver.descriptor(call.tid, fd)? {
         Found::Virtual(object) => virtual_attr(call, &object)?,
-        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => call.emulator.real_attr(&real),
+        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => {
+            call.emulator.real_attr(&real)
+        }
         _ => return Ok(Reply::Continue),
     };
     Ok(Reply::stored(buf, layout::stat(call.abi.layout, shape, &attr)?))
@@ -147,7 +149,9 @@ fn stat(call: &Call<'_>, target: Target) -> Result<Reply, Failure> {
         path.push(b'.');
     }
     let attr = match call.resolve(target.dirfd, &path, target.last)? {
-        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => call.emulator.real_attr(&real),
+        Found::Kernel(Some(real)) if call.emulator.root_inode(&real).is_some() => {
+            call.emulator.real_attr(&real)
+        }
         Found::Kernel(_) if target.is_refused => match instead_of_kernel(call, &target, &path)? {
             Some(attr) => attr,
             None => return Ok(Reply::Continue),

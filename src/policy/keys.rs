@@ -292,8 +292,16 @@ pub const SECTIONS: &[Section] = &[
         is_array: true,
         doc: "what stat(2), fstat(2) and statx(2) report of the root directory of every procfs or sysfs",
         keys: &[
-            required("path", Kind::OneOf(ROOTS), "which: /proc stands for every procfs, /sys for every sysfs"),
-            required("inode", Kind::Number, "its inode number; asked for at all only where the real one is another"),
+            required(
+                "path",
+                Kind::OneOf(ROOTS),
+                "which: /proc stands for every procfs, /sys for every sysfs",
+            ),
+            required(
+                "inode",
+                Kind::Number,
+                "its inode number; asked for at all only where the real one is another",
+            ),
             DOC,
             SOURCE,
         ],

@@ -5,7 +5,8 @@ use super::keys;
 use super::parse::Fields;
 use super::rules;
 use super::{
-    Content, Machine, Row, Scope, Sourced, StatRow, StatfsMatch, StatfsRow, Uname, What, When, WriteRule, WriteRules,
+    Content, Machine, Row, Scope, Sourced, StatRow, StatfsMatch, StatfsRow, Uname, What, When, WriteRule,
+    WriteRules,
 };
 use crate::emulator::codec::Codec;
 

@@ -17,6 +17,7 @@ mod harness;
 mod loads;
 mod policies;
 mod programs;
+mod runc;
 mod start;
 mod usable;
 
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         programs::cases(),
         costs::cases(),
         policies::cases(),
+        runc::cases(),
         loads::cases(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

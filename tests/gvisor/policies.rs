@@ -116,7 +116,7 @@ for d in sys/net self sys; do mount --bind r/proc/$d r/proc/$d; done; look chroo
 }
 
 /// Mounts the controllers that runc asks for, as the sandbox does not.
-const CGROUPS: &str = "mount -t tmpfs none /sys/fs/cgroup
+pub const CGROUPS: &str = "mount -t tmpfs none /sys/fs/cgroup
 for c in cpu cpuacct cpuset devices memory pids; do mkdir /sys/fs/cgroup/$c; mount -t cgroup -o $c none /sys/fs/cgroup/$c; done
 mkdir /sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd; cd /tmp";
 

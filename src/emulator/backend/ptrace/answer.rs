@@ -109,7 +109,8 @@ impl<'t> PtraceAnswer<'t> {
         }
     }
 
-    /// The tracee makes a memfd with the content of the supervisor's descriptor of a virtual file.
+    /// The tracee makes a memfd with the content of the supervisor's descriptor of a virtual file; that of a carrier which
+    /// serves its files itself it receives.
     fn copy_file(
         &self,
         session: &mut Session<'_>,
@@ -128,9 +129,15 @@ impl<'t> PtraceAnswer<'t> {
             OFlag::O_WRONLY => (false, true),
             _ => (true, true),
         };
-        if is_written && !carrier.is_staged(&stat) {
-            // A copy would swallow what is written, and the real file must not get it.
-            return Err(OsErrno::EROFS);
+        if carrier.shows_path() {
+            // What is written has to reach the carrier, and what is opened anew through it has to be known.
+            match hand_over(session, fd, close_on_exec) {
+                Ok(received) => return Ok(Some(received)),
+                Err(errno @ (OsErrno::EMFILE | OsErrno::ENFILE)) => return Err(errno),
+                // A copy would swallow it, and the real file must not get it.
+                Err(_) if is_written => return Err(OsErrno::EROFS),
+                Err(errno) => tracing::debug!(tid = self.tid, %errno, "a virtual file is copied"),
+            }
         }
         let name: String = key.trim_start_matches('/').chars().take(200).chain(['\0']).collect();
         let name = session.write(name.as_bytes())?;
