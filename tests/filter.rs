@@ -69,6 +69,26 @@ fn statfs_rows_trap_statfs_alone() {
 }
 
 #[test]
+fn stat_rows_trap_looks_at_descriptors_unless_they_say_what_is_so() {
+    const EMPTY_PATH: [u64; 6] = [0, 0, 0, libc::AT_EMPTY_PATH as u64, 0, 0];
+    for (inode, traps) in [(1, false), (7777, true)] {
+        let program = filter(load(&format!("[[stat]]\npath = \"/proc\"\ninode = {inode}\n")));
+        let is_trapped = |name, args| {
+            let number = number(name, &ABIS[0]).expect("it exists");
+            !program.is_empty() && evaluate(&program, &ABIS[0], number, args) != Some(ALLOW)
+        };
+        for (name, args) in
+            [("fstat", [0; 6]), ("newfstatat", EMPTY_PATH), ("newfstatat", [0; 6]), ("stat", [0; 6])]
+        {
+            assert_eq!(is_trapped(name, args), traps, "{name} {inode}");
+        }
+    }
+    let other = filter(load("[[absent]]\npath = \"/a\"\n"));
+    let at = number("newfstatat", &ABIS[0]).expect("it exists");
+    assert_eq!(evaluate(&other, &ABIS[0], at, EMPTY_PATH), Some(ALLOW));
+}
+
+#[test]
 fn calls_that_hurt_when_trapped_never_are() {
     let program = filter(Loader::new().policy("k3s").load().expect("good"));
     for name in [

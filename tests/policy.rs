@@ -119,6 +119,13 @@ const MISTAKES: &[(&str, &str)] = &[
         "[[file]]\npath = \"/a\"\nprovider = \"cpuinf\"\n",
         "2:1: unknown provider \"cpuinf\"; did you mean \"cpuinfo\"?",
     ),
+    ("[[stat]]\npath = \"/prox\"\ninode = 1\n", "3:8: path cannot be \"/prox\"; it is one of /proc, /sys"),
+    ("[[stat]]\npath = \"/proc\"\n", "2:1: [[stat]] needs inode"),
+    ("[[stat]]\npath = \"/proc\"\ninode = 0\n", "4:9: no inode has the number 0"),
+    (
+        "[[stat]]\npath = \"/sys\"\ninode = 1\n[[stat]]\npath = \"/sys\"\ninode = 2\n",
+        "5:1: second [[stat]] row for \"/sys\"; the first is in line 2",
+    ),
     (
         "[[statfs]]\npath = \"/a\"\ntype = \"tmpf\"\n",
         "4:8: type: unknown file system type \"tmpf\"; did you mean \"tmpfs\"?",
@@ -278,6 +285,10 @@ fn what_show_prints_loads_as_the_same_policy() {
             policy.rows.iter().map(|row| (row.path.clone(), row.what.clone(), row.mode, row.when)).collect()
         };
         assert_eq!(strip(&policy), strip(&again), "{name}");
+        let roots = |policy: &Policy| -> Vec<_> {
+            policy.stat.iter().map(|row| (row.path.clone(), row.inode)).collect()
+        };
+        assert_eq!(roots(&policy), roots(&again), "{name}");
         assert_eq!(policy.statfs.len(), again.statfs.len(), "{name}");
     }
 }

@@ -297,11 +297,7 @@ pub const SECTIONS: &[Section] = &[
                 Kind::OneOf(ROOTS),
                 "which: /proc stands for every procfs, /sys for every sysfs",
             ),
-            required(
-                "inode",
-                Kind::Number,
-                "its inode number; asked for at all only where the real one is another",
-            ),
+            required("inode", Kind::Number, "its inode number; traps nothing where the real one is the same"),
             DOC,
             SOURCE,
         ],

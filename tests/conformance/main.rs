@@ -11,6 +11,7 @@ mod common;
 
 mod descriptors;
 mod field_reports;
+mod identity;
 mod read_semantics;
 mod resolution;
 mod spellings;
@@ -65,7 +66,13 @@ fn main() -> ExitCode {
             }
         }
     }
-    let all = [resolution::cases(), read_semantics::cases(), descriptors::cases(), field_reports::cases()];
+    let all = [
+        resolution::cases(),
+        read_semantics::cases(),
+        descriptors::cases(),
+        identity::cases(),
+        field_reports::cases(),
+    ];
     let cases: Vec<Case> = all.into_iter().flatten().collect();
     let mut trials = Vec::new();
     for (index, case) in cases.iter().enumerate() {
