@@ -120,7 +120,7 @@ const MISTAKES: &[(&str, &str)] = &[
         "2:1: unknown provider \"cpuinf\"; did you mean \"cpuinfo\"?",
     ),
     ("[[stat]]\npath = \"/prox\"\ninode = 1\n", "3:8: path cannot be \"/prox\"; it is one of /proc, /sys"),
-    ("[[stat]]\npath = \"/proc\"\n", "2:1: [[stat]] needs inode"),
+    ("[[stat]]\npath = \"/proc\"\n", "2:1: missing key \"inode\" in [[stat]]"),
     ("[[stat]]\npath = \"/proc\"\ninode = 0\n", "4:9: no inode has the number 0"),
     (
         "[[stat]]\npath = \"/sys\"\ninode = 1\n[[stat]]\npath = \"/sys\"\ninode = 2\n",
