@@ -10,7 +10,7 @@ BINARY = target/release/sysemu
 
 # What runs once more with the ptrace backend, which otherwise is for hosts without user notification. The conformance
 # suite has all backends by itself.
-BOTH_BACKENDS = --test hostile --test programs --test loads --test write_semantics
+BOTH_BACKENDS = --test hostile --test programs --test loads --test write_semantics --test runc
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 18
@@ -18,8 +18,9 @@ help: ## this list
 setup: ## install what is missing (Debian packages; says what it cannot install)
 	@scripts/setup
 
-deps: setup ## also what no package brings: three versions of gVisor, below target/
+deps: setup ## also what no package of Debian 12 brings, below target/: three versions of gVisor, a newer runc
 	@scripts/gvisor-deps
+	@scripts/runc-deps
 	@scripts/gvisor-newest || echo "deps: tests of the newest gVisor will be skipped"
 
 build: ## the optimised binary, target/release/sysemu
@@ -31,11 +32,12 @@ check: setup ## formatting, lints, documentation
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# The static binary and the newest gVisor are built here and not by the tests that run them, so that one sees what is
-# being waited for.
+# The static binary, the newest gVisor and the newer runc are made here and not by the tests that run them, so that one
+# sees what is being waited for.
 test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
 	@scripts/gvisor-newest || true
+	@scripts/runc-deps || true
 	@$(CARGO) test --workspace --no-fail-fast
 	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast $(BOTH_BACKENDS)
 

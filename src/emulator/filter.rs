@@ -44,19 +44,43 @@ pub fn build(table: &SyscallTable, trap: TrapAction) -> Result<Vec<Instruction>,
         return Ok(Vec::new());
     }
     if trap == TrapAction::Trace {
-        let mut whole = context(table, &ABIS[..1], 0)?;
-        for (index, abi) in ABIS.iter().enumerate().skip(1) {
-            whole.merge(context(table, std::slice::from_ref(abi), index as u16)?)?;
-        }
-        return export(&whole);
+        return traced(table, Extent::First);
     }
     // libseccomp would ask the kernel whether it knows notifications, which may be refused although the
     // program is only built here; the action is put in afterwards.
-    let mut program = export(&context(table, &ABIS, 0)?)?;
+    let mut program = export(&context(table, &ABIS, 0, Extent::All)?)?;
     let traps =
         program.iter_mut().filter(|i| u32::from(i.code) == libc::BPF_RET && i.k == libc::SECCOMP_RET_TRACE);
     traps.for_each(|instruction| instruction.k = libc::SECCOMP_RET_USER_NOTIF);
     Ok(program)
+}
+
+/// Builds the program for tracees that have descriptors of which the policy tells something, to be added to the first
+/// one: what looks at descriptors ([`SyscallTable::is_look`]) is traced.
+///
+/// # Errors
+/// See [`FilterError`].
+pub fn build_looks(table: &SyscallTable) -> Result<Vec<Instruction>, FilterError> {
+    traced(table, Extent::Looks)
+}
+
+/// What of a table a program selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// What is needed from the start where programs can be added later.
+    First,
+    /// What looks at descriptors.
+    Looks,
+    /// Both.
+    All,
+}
+
+fn traced(table: &SyscallTable, extent: Extent) -> Result<Vec<Instruction>, FilterError> {
+    let mut whole = context(table, &ABIS[..1], 0, extent)?;
+    for (index, abi) in ABIS.iter().enumerate().skip(1) {
+        whole.merge(context(table, std::slice::from_ref(abi), index as u16, extent)?)?;
+    }
+    export(&whole)
 }
 
 /// Lets calls through, of all that are traced, that have `pass` as sixth argument, which none of them uses. They are
@@ -96,7 +120,12 @@ const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const SIXTH_ARGUMENT: u32 = 56;
 
 /// The rules of a table for some ABIs; trapped calls are traced with this data.
-fn context(table: &SyscallTable, abis: &[Abi], data: u16) -> Result<ScmpFilterContext, FilterError> {
+fn context(
+    table: &SyscallTable,
+    abis: &[Abi],
+    data: u16,
+    extent: Extent,
+) -> Result<ScmpFilterContext, FilterError> {
     let mut context = ScmpFilterContext::new(ScmpAction::Allow)?;
     context.set_act_badarch(ScmpAction::Allow)?;
     context.set_ctl_optimize(2)?;
@@ -109,24 +138,33 @@ fn context(table: &SyscallTable, abis: &[Abi], data: u16) -> Result<ScmpFilterCo
         context.remove_arch(ABIS[0].scmp)?;
     }
     for (row, activation) in table.rows() {
-        let action = match activation {
-            Activation::Off => continue,
-            Activation::Trap => ScmpAction::Trace(data),
-            Activation::Refuse(errno) => ScmpAction::Errno(errno.raw()),
+        let action = match (extent, activation) {
+            (Extent::Looks | Extent::All, _) if table.is_look(row) => {
+                add(&mut context, row, ScmpAction::Trace(data), &[])?;
+                continue;
+            }
+            (Extent::Looks, _) | (_, Activation::Off) => continue,
+            (_, Activation::Trap) => ScmpAction::Trace(data),
+            (_, Activation::Refuse(errno)) => ScmpAction::Errno(errno.raw()),
         };
-        add(&mut context, row, action)?;
+        add(&mut context, row, action, &row.only_if)?;
     }
     Ok(context)
 }
 
-fn add(context: &mut ScmpFilterContext, row: &Syscall, action: ScmpAction) -> Result<(), FilterError> {
+fn add(
+    context: &mut ScmpFilterContext,
+    row: &Syscall,
+    action: ScmpAction,
+    only_if: &[ArgTest],
+) -> Result<(), FilterError> {
     // A number by name in the native table; libseccomp translates it for the other ABIs of the filter, also
     // when it is a pseudo number because only another ABI has the call.
     let syscall = ScmpSyscall::from_name(row.name)?;
-    if row.only_if.is_empty() {
+    if only_if.is_empty() {
         context.add_rule(action, syscall)?;
     }
-    for test in row.only_if.iter() {
+    for test in only_if {
         context.add_rule_conditional(action, syscall, &[comparison(test)])?;
     }
     Ok(())

@@ -205,6 +205,11 @@ impl Tracee for TapedAnswer<'_> {
     fn watch(&self, inotify: i32, target: BorrowedFd<'_>, mask: u32) -> OsResult<i32> {
         tape::os(|| watch_question(inotify, target, mask), || self.0.watch(inotify, target, mask))
     }
+
+    fn watch_looks(&self) {
+        tape::act(|| WATCH_LOOKS.to_owned());
+        tape::aside(|| self.0.watch_looks());
+    }
 }
 
 fn seek_question(fd: i32, offset: i64, whence: i32) -> String {
@@ -251,6 +256,8 @@ impl Answer for TapedAnswer<'_> {
     }
 }
 
+/// Trapping looks at descriptors.
+const WATCH_LOOKS: &str = "trap looks at descriptors";
 /// Whether the caller still waits.
 const VALID: &str = "caller waits";
 /// The kernel runs the call.
@@ -282,6 +289,10 @@ impl Tracee for OfflineAnswer {
 
     fn watch(&self, inotify: i32, target: BorrowedFd<'_>, mask: u32) -> OsResult<i32> {
         tape::os(|| watch_question(inotify, target, mask), || Err(nix::errno::Errno::EBADF))
+    }
+
+    fn watch_looks(&self) {
+        tape::act(|| WATCH_LOOKS.to_owned());
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use libseccomp::ScmpSyscall;
@@ -63,8 +63,9 @@ pub struct Syscall {
     pub activation: fn(&Policy) -> Activation,
     /// Trapped only when one of these holds; always when empty.
     pub only_if: Cow<'static, [ArgTest]>,
-    /// Whether a policy needs it whatever [`Syscall::only_if`] says.
-    pub in_any_case: fn(&Policy) -> bool,
+    /// Whether a policy needs all such calls, whatever else is said here, of programs that have descriptors of which it
+    /// tells something; see [`Tracee::watch_looks`].
+    pub looks: fn(&Policy) -> bool,
     /// Who answers it.
     pub handler: Arc<HandlerFn>,
 }
@@ -76,14 +77,20 @@ impl Syscall {
         activation: fn(&Policy) -> Activation,
         handler: impl Fn(&Call<'_>) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let (only_if, in_any_case) = (Cow::Borrowed(&[][..]), (|_: &Policy| false) as fn(&Policy) -> bool);
-        Syscall { name, activation, only_if, in_any_case, handler: Arc::new(handler) }
+        Syscall {
+            name,
+            activation,
+            only_if: Cow::Borrowed(&[]),
+            looks: |_| false,
+            handler: Arc::new(handler),
+        }
     }
 }
 
 /// The rows that a policy needs, found by ABI and number.
 pub struct SyscallTable {
     rows: Vec<(Syscall, Activation)>,
+    looks: HashSet<&'static str>,
     by_number: HashMap<(&'static str, u32), usize>,
 }
 
@@ -91,13 +98,15 @@ impl SyscallTable {
     /// Takes the rows that are active under a policy. Of two rows with one name the later counts.
     pub fn new(rows: Vec<Syscall>, policy: &Policy) -> Self {
         let mut active: Vec<(Syscall, Activation)> = Vec::new();
-        for mut row in rows {
+        let mut looks = HashSet::new();
+        for row in rows {
             let activation = (row.activation)(policy);
-            if (row.in_any_case)(policy) {
-                row.only_if = Cow::Borrowed(&[]);
+            let is_look = (row.looks)(policy);
+            if is_look {
+                looks.insert(row.name);
             }
             active.retain(|(other, _)| other.name != row.name);
-            if activation != Activation::Off {
+            if activation != Activation::Off || is_look {
                 active.push((row, activation));
             }
         }
@@ -109,7 +118,7 @@ impl SyscallTable {
                 }
             }
         }
-        SyscallTable { rows: active, by_number }
+        SyscallTable { rows: active, looks, by_number }
     }
 
     /// Whether nothing is trapped or refused.
@@ -122,10 +131,18 @@ impl SyscallTable {
         self.rows.iter()
     }
 
+    /// Whether a row is needed in full where descriptors are told of; see [`Syscall::looks`].
+    pub fn is_look(&self, row: &Syscall) -> bool {
+        self.looks.contains(row.name)
+    }
+
     /// What becomes of a call: the filter's decision, for where there is no filter.
     pub fn activation(&self, abi: &Abi, nr: u32, args: [u64; 6]) -> Activation {
         let Some(index) = self.by_number.get(&(abi.name, nr)) else { return Activation::Off };
         let (row, activation) = &self.rows[*index];
+        if self.is_look(row) {
+            return Activation::Trap;
+        }
         let is_selected = row.only_if.is_empty() || row.only_if.iter().any(|test| test.holds(args));
         if is_selected { *activation } else { Activation::Off }
     }

@@ -17,4 +17,9 @@ pub trait Tracee {
     /// # Errors
     /// As the man page; EBADF also where descriptors of other tasks cannot be reached.
     fn watch(&self, inotify: i32, target: BorrowedFd<'_>, mask: u32) -> OsResult<i32>;
+
+    /// From now on calls of its process, and of what that starts, are trapped that look at descriptors
+    /// ([`Syscall::looks`](super::syscall::Syscall::looks)), if they are not anyway. Where that is not to be had, a log
+    /// says so.
+    fn watch_looks(&self);
 }

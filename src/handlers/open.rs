@@ -137,7 +137,13 @@ pub(super) fn open_path(
     let exclusive = flags.has(libc::O_CREAT | libc::O_EXCL);
     let last = if flags.has(libc::O_NOFOLLOW) || exclusive { Final::NoFollow } else { Final::Follow };
     let query = Query { tid: call.tid, dirfd, path, last, resolve: resolve & !RESOLVE_CACHED };
-    let file = match call.emulator.resolver.resolve(&query)? {
+    let found = call.emulator.resolver.resolve(&query)?;
+    if let Found::Kernel(Some(real)) | Found::OnBehalf(real) = &found
+        && call.emulator.root_inode(real).is_some()
+    {
+        call.tracee.watch_looks();
+    }
+    let file = match found {
         Found::Kernel(_) => return Ok(Reply::Continue),
         Found::Refused(errno) => return Err(errno.into()),
         // Virtual objects are never in the dentry cache.

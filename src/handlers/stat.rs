@@ -1,11 +1,12 @@
 //! stat(2), lstat(2), fstat(2), newfstatat(2), statx(2) and the i386 calls oldstat, oldlstat, oldfstat, stat64, lstat64,
 //! fstat64, fstatat64.
 //!
-//! Descriptors are looked at only under a policy with `[[stat]]` rows: elsewhere the kernel tells the truth about them.
+//! Descriptors are looked at only under a policy with `[[stat]]` rows, and with the ptrace backend only in programs that
+//! opened such a directory: elsewhere the kernel tells the truth about them.
 
 use std::os::fd::AsFd;
 
-use super::{for_paths, trap_if};
+use super::for_paths;
 use crate::emulator::abi::layout::{self, Attr, StatShape};
 use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
@@ -41,11 +42,12 @@ pub fn rows() -> Vec<Syscall> {
     };
     let at = |name, shape| Syscall {
         only_if: UNLESS_FSTAT_AT.into(),
-        in_any_case: has_rows,
+        looks: has_rows,
         ..Syscall::new(name, for_paths, move |call| fstatat(call, shape))
     };
-    let descriptor = |name, shape| {
-        Syscall::new(name, for_descriptors, move |call| fstat(call, call.int(0), (call.args[1], shape)))
+    let descriptor = |name, shape| Syscall {
+        looks: has_rows,
+        ..Syscall::new(name, |_| Activation::Off, move |call| fstat(call, call.int(0), (call.args[1], shape)))
     };
     vec![
         plain("stat", Final::Follow, StatShape::Stat),
@@ -58,7 +60,7 @@ pub fn rows() -> Vec<Syscall> {
         at("fstatat64", StatShape::Stat64),
         Syscall {
             only_if: UNLESS_FSTAT_X.into(),
-            in_any_case: has_rows,
+            looks: has_rows,
             ..Syscall::new("statx", for_paths, statx)
         },
         descriptor("fstat", StatShape::Stat),
@@ -69,10 +71,6 @@ pub fn rows() -> Vec<Syscall> {
 
 fn has_rows(policy: &Policy) -> bool {
     !policy.stat.is_empty()
-}
-
-fn for_descriptors(policy: &Policy) -> Activation {
-    trap_if(has_rows(policy))
 }
 
 struct Target {

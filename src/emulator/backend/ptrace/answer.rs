@@ -229,6 +229,10 @@ impl Tracee for PtraceAnswer<'_> {
         })
         .map(|watch| watch as i32)
     }
+
+    fn watch_looks(&self) {
+        self.watch_all_looks();
+    }
 }
 
 impl Answer for PtraceAnswer<'_> {

@@ -69,6 +69,8 @@ const CALLS: [(&str, u32, Kind); 12] = [
 const MAX_WRITTEN: usize = 4 << 20;
 /// Filters that a process gets; each costs every trapped call of it a little.
 const MAX_FILTERS: usize = 16;
+/// Stands for the filter of a process that looks at descriptors among those for its numbers, none of which is this one.
+const LOOKS: i32 = -1;
 /// Most elements of a vector (UIO_MAXIOV).
 const MAX_ELEMENTS: usize = 1024;
 
@@ -124,16 +126,19 @@ impl Watch {
         self.numbers.borrow_mut().entry(process).or_default().insert(fd);
     }
 
-    /// The filter for a number.
+    /// The filter for a number; for [`LOOKS`], that for looks at any descriptor, as a table says.
     ///
     /// # Errors
     /// EINVAL: libseccomp refused.
-    pub fn program(&self, fd: i32) -> OsResult<Rc<[Instruction]>> {
+    pub fn program(&self, fd: i32, table: &SyscallTable) -> OsResult<Rc<[Instruction]>> {
         if let Some(program) = self.programs.borrow().get(&fd) {
             return Ok(program.clone());
         }
-        let table = SyscallTable::new(rows(fd), &Policy::default());
-        let mut program = filter::build(&table, TrapAction::Trace).map_err(|_| OsErrno::EINVAL)?;
+        let built = match fd {
+            LOOKS => filter::build_looks(table),
+            _ => filter::build(&SyscallTable::new(rows(fd), &Policy::default()), TrapAction::Trace),
+        };
+        let mut program = built.map_err(|_| OsErrno::EINVAL)?;
         filter::let_through(&mut program, self.pass.0);
         let program: Rc<[Instruction]> = program.into();
         self.programs.borrow_mut().insert(fd, program.clone());
@@ -156,8 +161,24 @@ impl PtraceAnswer<'_> {
     /// later.
     pub(super) fn watch_writes(&self, fd: i64) {
         let Ok(fd) = i32::try_from(fd) else { return };
+        if let Err(errno) = self.add_filter(fd) {
+            tracing::info!(tid = self.tid, fd, %errno, "errors of writes to it will be told later only");
+        }
+    }
+
+    /// From now on calls that look at descriptors stop.
+    pub(super) fn watch_all_looks(&self) {
+        if self.tracees.stops() == Stops::All {
+            return;
+        }
+        if let Err(errno) = self.add_filter(LOOKS) {
+            tracing::info!(tid = self.tid, %errno, "descriptors of root directories will show what is real");
+        }
+    }
+
+    fn add_filter(&self, fd: i32) -> OsResult<()> {
         let watch = &self.tracees.watch;
-        let watched = self.with_session(|session| {
+        self.with_session(|session| {
             let process = session.process();
             if watch.has(process, fd) {
                 return Ok(());
@@ -166,14 +187,11 @@ impl PtraceAnswer<'_> {
                 if !watch.has_room(process) {
                     return Err(OsErrno::ENOSPC);
                 }
-                session.install_filter(&watch.program(fd)?)?;
+                session.install_filter(&watch.program(fd, &self.engine.table)?)?;
             }
             watch.add(process, fd);
             Ok(())
-        });
-        if let Err(errno) = watched {
-            tracing::info!(tid = self.tid, fd, %errno, "errors of writes to it will be told later only");
-        }
+        })
     }
 
     fn is_staged(&self, fd: i32) -> bool {
