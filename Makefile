@@ -18,7 +18,7 @@ help: ## this list
 setup: ## install what is missing (Debian packages; says what it cannot install)
 	@scripts/setup
 
-deps: setup ## also what no package of Debian 12 brings, below target/: three versions of gVisor, a newer runc
+deps: setup ## also what Debian 12 lacks, below target/: three versions of gVisor, a newer runc
 	@scripts/gvisor-deps
 	@scripts/runc-deps
 	@scripts/gvisor-newest || echo "deps: tests of the newest gVisor will be skipped"
