@@ -3,6 +3,7 @@
 use libtest_mimic::Trial;
 use serde_json::Value;
 
+use crate::common::Outcome;
 use crate::common::gvisor::{Sandbox, Setup, Version};
 use crate::versions;
 
@@ -10,6 +11,7 @@ pub fn cases() -> Vec<Trial> {
     let mut trials = versions("bench", bench);
     trials.extend(versions("bench_as_text", bench_as_text));
     trials.extend(versions("counts", counts));
+    trials.extend(versions("looks_at_descriptors", looks_at_descriptors));
     trials
 }
 
@@ -82,7 +84,11 @@ fn spent(setup: Setup, kind: &str, calls: u32) -> [u64; 3] {
         kind,
         &calls,
     ];
-    let outcome = Sandbox::new(setup).command(&words).go();
+    summary(&Sandbox::new(setup).command(&words).go())
+}
+
+/// Calls, kernel entries and stops that `--summary` tells.
+fn summary(outcome: &Outcome) -> [u64; 3] {
     let summary = outcome.stderr.lines().find(|line| line.contains(" kernel entries, ")).unwrap_or_default();
     let words: Vec<&str> = summary.split_whitespace().collect();
     let before = |what: &str| {
@@ -113,4 +119,21 @@ fn counts(setup: Setup) {
         let each = more_entries as f64 / MORE as f64;
         assert!((each - entries).abs() < 0.6, "{kind}: {each} entries, expected {entries}");
     }
+}
+
+/// The policy `gvisor` tells the inode of procfs's root directory. Looks at descriptors stop only for that, and only in a
+/// program that opened one.
+fn looks_at_descriptors(setup: Setup) {
+    let stops = |opened: &str, looks: u32| {
+        let script = format!(
+            "import os; fd = os.open('{opened}', os.O_PATH)\nfor _ in range({looks}): os.fstat(0), os.stat(fd)"
+        );
+        let words = ["sysemu", "--no-auto", "-p", "gvisor", "--summary", "--", "python3", "-c", &script];
+        let [_, _, stops] = summary(&Sandbox::new(setup).command(&words).go());
+        stops
+    };
+    let more = |opened| stops(opened, 120).abs_diff(stops(opened, 20));
+    assert_eq!(more("/proc/sys"), 0);
+    let each = if setup.version == Version::V2026 { 0 } else { 2 };
+    assert_eq!(more("/proc"), 100 * each);
 }
