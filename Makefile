@@ -18,10 +18,11 @@ help: ## this list
 setup: ## install what is missing (Debian packages; says what it cannot install)
 	@scripts/setup
 
-deps: setup ## also what Debian 12 lacks, below target/: three versions of gVisor, a newer runc
+deps: setup ## also what Debian 12 lacks, below target/: three versions of gVisor, two newer ones of runc
 	@scripts/gvisor-deps
 	@scripts/runc-deps
 	@scripts/gvisor-newest || echo "deps: tests of the newest gVisor will be skipped"
+	@scripts/runc-newest || echo "deps: tests of the newest runc will be skipped"
 
 build: ## the optimised binary, target/release/sysemu
 	@scripts/setup build
@@ -32,12 +33,13 @@ check: setup ## formatting, lints, documentation
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# The static binary, the newest gVisor and the newer runc are made here and not by the tests that run them, so that one
+# The static binary, the newest gVisor and the newer versions of runc are made here and not by the tests that run them, so that one
 # sees what is being waited for.
 test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
 	@scripts/gvisor-newest || true
 	@scripts/runc-deps || true
+	@scripts/runc-newest || true
 	@$(CARGO) test --workspace --no-fail-fast
 	@. scripts/cargo-path && SYSEMU_BACKEND=ptrace cargo test --no-fail-fast $(BOTH_BACKENDS)
 

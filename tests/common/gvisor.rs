@@ -228,7 +228,7 @@ pub fn built() -> Result<(), String> {
 }
 
 /// Runs one of `scripts/`; what it says last is why it failed.
-fn script(name: &str) -> Result<(), String> {
+pub(super) fn script(name: &str) -> Result<(), String> {
     let output =
         Command::new(root().join("scripts").join(name)).output().expect("it is a script of this tree");
     if output.status.success() {

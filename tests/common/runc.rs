@@ -4,34 +4,39 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::gvisor::script;
 use super::text_of;
 
 /// Which runc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runc {
-    /// Debian 12's own (1.1), which writes `/proc/sys/...` by its path.
+    /// Debian 12's own, which writes `/proc/sys/...` by its path.
     Own,
-    /// That of a newer Debian (1.3), which `scripts/runc-deps` unpacks into a root directory of its own: it writes through
-    /// a procfs that it checks first, mounted nowhere where that can be had, and `thread-self/fd`.
+    /// That of a newer Debian, which `scripts/runc-deps` unpacks into a root directory of its own: it writes through a
+    /// procfs that it checks first, mounted nowhere where that can be had, and `thread-self/fd`.
     Newer,
+    /// Built by `scripts/runc-newest` from its module; not to be had on every machine.
+    Newest,
 }
 
 impl Runc {
-    /// All.
-    pub const ALL: [Runc; 2] = [Runc::Own, Runc::Newer];
+    /// Those that every machine has to have.
+    pub const DEBIAN: [Runc; 2] = [Runc::Own, Runc::Newer];
 
-    /// Whether it can be had here: fetches it when that was not done before.
+    /// Whether it can be had here: fetches or builds it when that was not done before.
     ///
     /// # Errors
     /// What the machine lacks, as the reason of a skip.
     pub fn ready(self) -> Result<(), String> {
         static NEWER: OnceLock<Result<(), String>> = OnceLock::new();
+        static NEWEST: OnceLock<Result<(), String>> = OnceLock::new();
         match self {
             Runc::Own => match Command::new("runc").arg("--version").output() {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("runc: {error}")),
             },
-            Runc::Newer => NEWER.get_or_init(fetch).clone(),
+            Runc::Newer => NEWER.get_or_init(|| script("runc-deps")).clone(),
+            Runc::Newest => NEWEST.get_or_init(|| script("runc-newest")).clone(),
         }
     }
 
@@ -40,6 +45,7 @@ impl Runc {
         match self {
             Runc::Own => "runc version 1.1.",
             Runc::Newer => "runc version 1.3.",
+            Runc::Newest => "runc version 1.5.",
         }
     }
 
@@ -48,25 +54,14 @@ impl Runc {
     /// In `script`, `bundle NAME COMMAND [KEY=VALUE]...` makes a container that runs a command of busybox's shell and sets
     /// sysctls; `run NAME` runs it. `change`, in Python, does more to its configuration, which is called `spec`.
     pub fn script(self, change: &str, script: &str) -> String {
-        let root = match self {
-            Runc::Own => String::new(),
-            Runc::Newer => text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(NEWER)),
+        let folder = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target/runc"));
+        let place = match self {
+            Runc::Own => "root= program=runc".to_owned(),
+            Runc::Newer => format!("root={folder}/forky program=/usr/sbin/runc"),
+            Runc::Newest => format!("root= program={folder}/1.5.3/runc"),
         };
-        format!("set -e\nroot={root}\n{}\nset +e\n{script}", PREPARE.replace("CHANGE", change))
+        format!("set -e\n{place}\n{}\nset +e\n{script}", PREPARE.replace("CHANGE", change))
     }
-}
-
-/// Below the folder of this tree.
-const NEWER: &str = "target/runc/forky";
-
-fn fetch() -> Result<(), String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/runc-deps");
-    let output = Command::new(script).output().expect("it is a script of this tree");
-    if output.status.success() {
-        return Ok(());
-    }
-    let reason = String::from_utf8_lossy(&output.stderr);
-    Err(reason.lines().last().map_or_else(|| "scripts/runc-deps failed".to_owned(), str::to_owned))
 }
 
 /// For bash. Bundles are in `$bundles`, which runc sees from its own root directory: this machine's, or `$root`.
@@ -85,7 +80,7 @@ else
     mkdir "$bundles"
 fi
 runc() {
-    if [ -n "$root" ]; then chroot "$root" /usr/sbin/runc "$@"; else command runc "$@"; fi
+    if [ -n "$root" ]; then chroot "$root" "$program" "$@"; else command "$program" "$@"; fi
 }
 bundle() {
     mkdir -p "$bundles/$1/rootfs/bin"

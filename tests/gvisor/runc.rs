@@ -5,7 +5,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::common::gvisor::{Sandbox, Setup, Version};
+use crate::common::gvisor::{Sandbox, Setup, Version, ready};
 use crate::common::runc::{BAD_VALUE, Runc, TWO_CONTAINERS, two_containers};
 use crate::common::{Outcome, skip};
 use crate::policies::CGROUPS;
@@ -13,8 +13,13 @@ use crate::trial;
 
 pub fn cases() -> Vec<Trial> {
     let mut trials = Vec::new();
+    let mut runcs = Runc::DEBIAN.to_vec();
+    match ready().and_then(|()| Runc::Newest.ready()) {
+        Ok(()) => runcs.push(Runc::Newest),
+        Err(reason) => skip("gvisor::runc_sysctls::newest", &reason),
+    }
     for setup in Setup::versions().into_iter().filter(|setup| setup.version != Version::V2022) {
-        for runc in Runc::ALL {
+        for runc in runcs.iter().copied() {
             let name = format!("runc_sysctls::{runc:?}::{}", setup.name()).to_lowercase();
             trials.push(trial(name.clone(), move || match runc.ready() {
                 Ok(()) => sysctls(setup, runc),
