@@ -7,6 +7,7 @@ use crate::emulator::errno::Errno;
 use crate::emulator::failure::Failure;
 use crate::emulator::object::ObjectKind;
 use crate::emulator::reply::{Out, Reply};
+use crate::emulator::resolve::mounts::FsKind;
 use crate::emulator::resolve::{Final, Found, Query};
 use crate::emulator::sys::file;
 use crate::emulator::syscall::{Call, Syscall};
@@ -69,20 +70,17 @@ fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>
     let Found::Kernel(Some(link)) = resolver.resolve_fully(&query)? else {
         return Ok(None);
     };
-    let Some((pid, rest)) = link.key.as_deref().and_then(|key| key.strip_prefix("/proc/")?.split_once('/'))
-    else {
+    if link.kind != FsKind::Proc || !link.stat.is(libc::S_IFLNK) {
         return Ok(None);
-    };
-    let Ok(pid) = pid.parse() else { return Ok(None) };
-    if rest == "cwd" {
-        // Of a task that may not be looked at, the kernel tells nobody.
-        return Ok(cwd::directory(call, pid).unwrap_or(None));
     }
-    let Some(fd) = rest.strip_prefix("fd/").and_then(|fd| fd.parse().ok()) else {
-        return Ok(None);
+    // Not by the number of the process, which is another one in another pid namespace.
+    let key = match resolver.resolve_fully(&Query { last: Final::Follow, ..query })? {
+        Found::Virtual(object) => object.key.as_bytes().to_vec(),
+        Found::OnBehalf(real) if name == b"cwd" => match &real.key {
+            Some(key) => key.clone().into_bytes(),
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
     };
-    match resolver.descriptor(pid, fd) {
-        Ok(Found::Virtual(object)) => Ok(Some(object.key.as_bytes().to_vec())),
-        _ => Ok(None),
-    }
+    Ok(Some(if key.is_empty() { b"/".to_vec() } else { key }))
 }

@@ -50,6 +50,11 @@ impl Cwds {
         inherited.key
     }
 
+    /// The processes that have records.
+    pub fn processes(&self) -> Vec<u32> {
+        self.records.iter().map(|record| *record.key()).collect()
+    }
+
     /// All records, by process.
     pub fn all(&self) -> Vec<(u32, Option<String>)> {
         let mut all: Vec<_> = self

@@ -150,6 +150,30 @@ pub fn ids_in(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
     None
 }
 
+/// The task whose directory in some procfs this is, where it has that number: in the supervisor's own, that one; in another
+/// one, whichever of the candidates is the same process.
+pub fn task_behind(
+    views: &Views,
+    directory: &Real,
+    number: u32,
+    candidates: impl IntoIterator<Item = u32>,
+) -> Option<u32> {
+    let own = file::stat_fd(views.proc()).ok()?;
+    if own.dev == directory.stat.dev {
+        return Some(number);
+    }
+    let read = |name: &std::ffi::CStr| {
+        let fd = file::open(Some(directory.fd.as_fd()), name, libc::O_RDONLY).ok()?;
+        file::read_all(fd.as_fd()).ok()
+    };
+    let (numbers, look) = (Status::parse(&read(c"status")?).ns_tgid, what_stays(&read(c"stat")?)?);
+    candidates.into_iter().find(|candidate| {
+        let is_alike =
+            views.read_of(*candidate, "stat").is_ok_and(|line| what_stays(&line).as_ref() == Some(&look));
+        is_alike && views.status(*candidate).is_ok_and(|status| status.ns_tgid.ends_with(&numbers))
+    })
+}
+
 /// As [`ids_in`] where a task's status does not tell its numbers in other namespaces (gVisor): by what else it shows.
 fn ids_by_look(views: &Views, task: &Task, root: &Real) -> Option<(u32, u32)> {
     let (tgid, tid) = (task.status.tgid, task.tid);

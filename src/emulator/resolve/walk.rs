@@ -467,9 +467,10 @@ impl Walk<'_> {
         if self.cwds.is_empty() {
             return None;
         }
-        let pid = process.key.as_deref()?.strip_prefix("/proc/")?.parse().ok()?;
-        let task = self.views.task(pid).ok()?;
-        self.cwds.get(self.views, &task)
+        let number = process.key.as_deref()?.strip_prefix("/proc/")?.parse().ok()?;
+        let candidates = [self.task.status.tgid].into_iter().chain(self.cwds.processes());
+        let tid = place::task_behind(self.views, process, number, candidates)?;
+        self.cwds.get(self.views, &*self.views.task(tid).ok()?)
     }
 
     fn jump_to(&mut self, key: &str) -> Step<Link> {
