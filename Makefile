@@ -33,8 +33,8 @@ check: setup ## formatting, lints, documentation
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@. scripts/cargo-path && RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# The static binary, the newest gVisor and the newer versions of runc are made here and not by the tests that run them, so that one
-# sees what is being waited for.
+# The static binary, the newest gVisor and the newer versions of runc are made here and not by the tests that run them, so
+# that one sees what is being waited for.
 test: check ## everything that decides whether a change is good
 	@scripts/release >/dev/null
 	@scripts/gvisor-newest || true

@@ -36,7 +36,7 @@ fn getcwd(call: &Call<'_>) -> Result<Reply, Failure> {
 ///
 /// # Errors
 /// The task is gone, or may not be looked at.
-pub(super) fn directory(call: &Call<'_>, tid: u32) -> Result<Option<Vec<u8>>, Failure> {
+fn directory(call: &Call<'_>, tid: u32) -> Result<Option<Vec<u8>>, Failure> {
     let resolver = &call.emulator.resolver;
     let task = resolver.views.task(tid).or_gone("read the identity of a task")?;
     let key = match resolver.cwds.get(&resolver.views, &task) {

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::{cwd, for_paths};
+use super::for_paths;
 use crate::emulator::errno::Errno;
 use crate::emulator::failure::Failure;
 use crate::emulator::object::ObjectKind;
