@@ -96,7 +96,8 @@ CHANGE
 json.dump(spec, open(path, "w"))' "$bundles/$1/config.json" "$2" "${@:3}"
 }
 run() {
-    runc run -b "${bundles#"$root"}/$1" "$1"
+    # The name is that of a control group of the machine, too.
+    runc run -b "${bundles#"$root"}/$1" "sysemu-test-$1-$$"
 }
 "#;
 

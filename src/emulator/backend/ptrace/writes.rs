@@ -4,6 +4,7 @@
 //! Only calls on the few descriptors that such a file was delivered as are to stop. A filter cannot know them
 //! beforehand, so the tracee gets another one for each number, which names the number in its tests; children and
 //! programs that are executed keep it. What duplicates such a descriptor stops too, and the new number is taken up.
+//! In the same way a tracee gets the filter for looks at descriptors.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
