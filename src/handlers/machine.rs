@@ -130,9 +130,11 @@ fn task_named(call: &Call<'_>, pid: i32) -> Result<Option<i32>, Failure> {
     let task = views.task(call.tid).or_gone("read the identity of a task")?;
     // gVisor does not tell a task's numbers; whether it counts differently shows in the pid namespace of its process (it has no
     // folder for threads that do not lead one), or, before 2024, nowhere.
-    let (own, theirs) =
-        (views.namespace(std::process::id(), "pid"), views.namespace(task.status.tgid, "pid"));
-    let is_elsewhere = task.status.ns_tid.is_empty() && (own == Ok(0) || own != theirs);
+    let is_other = || {
+        let own = views.namespace(std::process::id(), "pid");
+        own == Ok(0) || own != views.namespace(task.status.tgid, "pid")
+    };
+    let is_elsewhere = task.status.ns_tid.is_empty() && is_other();
     if is_elsewhere {
         return Ok(None);
     }
