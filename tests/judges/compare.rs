@@ -69,6 +69,8 @@ struct Difference {
     bare: String,
     wrapped: String,
     kind: Kind,
+    /// In how many wrapped runs it was so, and of how many.
+    times: (usize, usize),
 }
 
 /// Of one judge: what was compared.
@@ -105,6 +107,7 @@ impl Report {
     pub fn judge(&self, setting: &Setting, case: &Case) -> Result<(), String> {
         run::prepare(case)?;
         let mut bare = vec![run::once(setting, case, Mode::Bare)?];
+        case.format.has_told(&bare[0]).map_err(|reason| format!("{}, bare: {reason}", case.name))?;
         let mut differences = Vec::new();
         for mode in Mode::wrapped(&case.policies) {
             differences.extend(self.compared(setting, case, mode, &mut bare)?);
@@ -130,16 +133,19 @@ impl Report {
         mode: Mode,
         bare: &mut Vec<Results>,
     ) -> Result<Vec<Difference>, String> {
-        let wrapped = run::once(setting, case, mode)?;
+        let mut wrapped = vec![run::once(setting, case, mode)?];
         let result =
             |results: &Results, test: &str| results.get(test).map_or(NONE, String::as_str).to_owned();
-        let names: BTreeSet<String> = bare[0].keys().chain(wrapped.keys()).cloned().collect();
+        let names: BTreeSet<String> = bare[0].keys().chain(wrapped[0].keys()).cloned().collect();
         let tests: Vec<String> =
-            names.into_iter().filter(|test| result(&bare[0], test) != result(&wrapped, test)).collect();
+            names.into_iter().filter(|test| result(&bare[0], test) != result(&wrapped[0], test)).collect();
         let declared = |test: &str| self.declared.iter().any(|one| one.covers(&case.name, mode, test));
         if !tests.iter().all(|test| declared(test)) {
             while bare.len() <= AGAIN {
                 bare.push(run::once(setting, case, Mode::Bare)?);
+            }
+            while wrapped.len() <= AGAIN {
+                wrapped.push(run::once(setting, case, mode)?);
             }
         }
         let kind = |test: &str| match () {
@@ -152,8 +158,12 @@ impl Report {
             test: test.clone(),
             mode,
             bare: result(&bare[0], test),
-            wrapped: result(&wrapped, test),
+            wrapped: result(&wrapped[0], test),
             kind: kind(test),
+            times: (
+                wrapped.iter().filter(|one| result(one, test) != result(&bare[0], test)).count(),
+                wrapped.len(),
+            ),
         };
         Ok(tests.iter().map(difference).collect())
     }
@@ -189,12 +199,12 @@ impl Report {
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Difference { case, test, mode, bare, wrapped, kind } = self;
+        let Difference { case, test, mode, bare, wrapped, kind, times: (times, runs) } = self;
         let kind = match kind {
             Kind::Differs => "DIFFERS",
             Kind::Declared => "declared",
             Kind::Wobbles => "wobbles",
         };
-        write!(f, "{kind:<8} {case} {test} ({mode}): {bare} -> {wrapped}")
+        write!(f, "{kind:<8} {case} {test} ({mode}): {bare} -> {wrapped}, {times} of {runs} runs")
     }
 }

@@ -45,6 +45,21 @@ impl Format {
         results
     }
 
+    /// Whether a bare run has told anything that another one could differ from.
+    ///
+    /// # Errors
+    ///
+    /// What it lacks.
+    pub fn has_told(self, bare: &Results) -> Result<(), String> {
+        match self {
+            Format::Tap | Format::Unittest | Format::Go if bare.len() == 1 => {
+                Err(format!("it ended with {} and reported no test", bare[EXIT]))
+            }
+            Format::StressNg if bare[EXIT] != "0" => Err(format!("it ended with {}", bare[EXIT])),
+            _ => Ok(()),
+        }
+    }
+
     /// The test and the result in a line that has one.
     fn line(self, line: &str) -> Option<(String, String)> {
         match self {

@@ -12,6 +12,7 @@ mod case;
 mod compare;
 mod formats;
 mod outside;
+mod own;
 mod run;
 #[path = "../common/trap_all.rs"]
 mod trap_all;
@@ -48,7 +49,13 @@ fn judge() -> Result<ExitCode, String> {
             None => Ok(report.judge(&setting, &case)?),
         })
     };
-    let conclusion = libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect());
+    let mut trials: Vec<Trial> = cases.into_iter().map(trial).collect();
+    trials.push(Trial::test("own::reads_reports", || Ok(own::reads_reports()?)));
+    if nix::unistd::geteuid().is_root() {
+        let setting = setting.clone();
+        trials.push(Trial::test("own::finds_differences", move || Ok(own::finds_differences(&setting)?)));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
     report.print();
     setting.clean();
     Ok(conclusion.exit_code())
