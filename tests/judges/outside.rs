@@ -139,7 +139,7 @@ fn selftests(root: &Path) -> Result<Vec<Case>, String> {
         for program in programs(&inside)? {
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let script = format!("cd {}\n./{name}", inside.display());
-            let mut case = case(format!("selftests::{folder}::{name}"), script, Format::Tap, 120);
+            let mut case = case(format!("selftests::{folder}::{name}"), script, Format::Tap, 300);
             case.policies = vec![Policy::TrapAll, Policy::Mirror];
             cases.push(case);
         }
