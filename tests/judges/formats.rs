@@ -52,7 +52,7 @@ impl Format {
     /// What it lacks.
     pub fn has_told(self, bare: &Results) -> Result<(), String> {
         match self {
-            Format::Tap | Format::Unittest | Format::Go if bare.len() == 1 => {
+            Format::Unittest | Format::Go if bare.len() == 1 => {
                 Err(format!("it ended with {} and reported no test", bare[EXIT]))
             }
             Format::StressNg if bare[EXIT] != "0" => Err(format!("it ended with {}", bare[EXIT])),
