@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: help setup deps build test check demo bench fuzz programs loads stress soak release
+.PHONY: help setup deps build test check demo bench fuzz programs loads stress soak judges ltp selftests pjdfstest release
 
 CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
@@ -64,6 +64,28 @@ loads: deps ## the load of threads, children and signals fifty times, with both 
 stress: setup ## hostile circumstances at length, a million managed calls among them, with both backends
 	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test hostile --test write_hostile --test sequences
 	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_BACKEND=ptrace cargo test --test hostile
+
+# Whoever runs suites of others has built them: nothing of theirs is here. One case at a time: LTP's share loop devices.
+OUTSIDE = $(CARGO) build --release --bins --quiet && SYSEMU=$$PWD/$(BINARY) cargo test --test judges -- --test-threads 1
+
+judges: setup ## test suites of CPython, Go and stress-ng bare and under sysemu: the long form
+	@$(CARGO) build --release --bins --quiet
+	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU=$$PWD/$(BINARY) cargo test --test judges
+
+ltp: setup ## the same for the Linux Test Project, installed in LTPROOT
+	@[ -d "$(LTPROOT)/runtest" ] || { echo "ltp: LTPROOT=FOLDER has to be where LTP is installed: in its sources" \
+	    "run make autotools, ./configure --prefix=FOLDER, make, make install" >&2; exit 1; }
+	@export LTPROOT="$(LTPROOT)"; $(OUTSIDE) ltp::
+
+selftests: setup ## the same for the kernel's selftests, compiled in KSELFTESTS
+	@[ -d "$(KSELFTESTS)/seccomp" ] || { echo "selftests: KSELFTESTS=FOLDER has to be tools/testing/selftests of Linux:" \
+	    "run make -C FOLDER/seccomp, /openat2 and /proc there" >&2; exit 1; }
+	@export KSELFTESTS="$(KSELFTESTS)"; $(OUTSIDE) selftests::
+
+pjdfstest: setup ## the same for pjdfstest, compiled in PJDFSTEST
+	@[ -x "$(PJDFSTEST)/pjdfstest" ] || { echo "pjdfstest: PJDFSTEST=FOLDER has to be its sources, compiled: run" \
+	    "autoreconf -ifs, ./configure and make there" >&2; exit 1; }
+	@export PJDFSTEST="$(PJDFSTEST)"; $(OUTSIDE) pjdfstest::
 
 soak: setup ## the runs with real programs over and over, SOAK_ROUNDS times (default 20)
 	@$(CARGO) build --release --bins --quiet

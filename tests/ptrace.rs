@@ -7,7 +7,7 @@ use std::process::Child;
 use std::time::Duration;
 use std::{fs, thread};
 
-use common::{Build, Run, Scratch, eventually, guest, guest_as, sysemu_program, text_of, wait};
+use common::{Build, Run, Scratch, assert_same, eventually, guest, guest_as, sysemu_program, text_of, wait};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
@@ -157,4 +157,15 @@ fn where_nothing_works_nothing_is_run() {
     let doctor = Run::new(&[&refuse, "seccomp", "ptrace", "--", sysemu_program(), "doctor"]).go();
     let backend = doctor.stdout.lines().find(|line| line.contains("backend")).expect("reported");
     assert!(backend.starts_with("NO") && doctor.status != 0, "{}", doctor.stdout);
+}
+
+#[test]
+fn an_ignored_signal_ends_no_wait_without_end() {
+    for build in [Build::Dynamic, Build::I386] {
+        let run = Run::new(&[guest_as("waits", build)]);
+        let bare = run.go().good();
+        assert_eq!(bare.matches(" ignored waited\n").count(), 5, "{bare}");
+        assert_eq!(bare.matches(" handled Interrupted system call\n").count(), 5, "{bare}");
+        assert_same("waits", &bare, &run.under(OPTIONS).go().good());
+    }
 }

@@ -13,6 +13,7 @@ use crate::emulator::errno::Errno;
 use crate::emulator::failure::{Failure, OrFault};
 use crate::emulator::object::{Object, ObjectKind, child_key};
 use crate::emulator::reply::{Out, Reply};
+use crate::emulator::resolve::mounts::FsKind;
 use crate::emulator::resolve::{Found, Real, place};
 use crate::emulator::sys::file;
 use crate::emulator::syscall::{Call, Syscall};
@@ -105,9 +106,11 @@ fn merged(call: &Call<'_>, key: &str, real: &Real) -> Result<Vec<Item>, Failure>
         }
         items.push(item);
     }
+    // A procfs without `sys` was mounted with subset=pid: it shows processes and nothing else.
+    let is_subset = real.kind == FsKind::Proc && key == "/proc" && !seen.contains("sys");
     for (name, object) in call.emulator.store.children(key, call.tid) {
         // A root directory does not show `proc` and `sys` because rows have something inside those file systems.
-        if !seen.contains(&name) && place::child(real.kind, key, &name).is_some() {
+        if !seen.contains(&name) && !is_subset && place::child(real.kind, key, &name).is_some() {
             items.push(item_of(call, name.into_bytes(), &object));
         }
     }

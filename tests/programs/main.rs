@@ -12,6 +12,8 @@
 
 mod case;
 mod run;
+#[path = "../common/trap_all.rs"]
+mod trap_all;
 
 use std::process::ExitCode;
 

@@ -13,9 +13,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::case::{Order, Same, Shows};
+use crate::trap_all;
 
-/// The policy that traps every call family; its text is completed with this host's own names.
-const TRAP_ALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/policies/trap-all.toml");
 /// What programs find on their PATH, besides the folders of toolchains that live elsewhere.
 const SEARCH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin:/usr/games";
@@ -73,10 +72,8 @@ impl Setting {
         // Cases that change to another user still have to reach their folder.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))
             .map_err(|error| format!("{}: {error}", folder.display()))?;
-        let trap_all = fs::read_to_string(TRAP_ALL).map_err(|error| format!("{TRAP_ALL}: {error}"))?;
-        let trap_all = format!("{trap_all}{}", own_names()?);
         let path = folder.join("trap-all.toml");
-        fs::write(&path, trap_all).map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(&path, trap_all::text()?).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Setting { sysemu, folder })
     }
 
@@ -88,22 +85,6 @@ impl Setting {
             eprintln!("programs: {}: {error}", self.folder.display());
         }
     }
-}
-
-/// The `[uname]` table with what uname(2) says here, so that the call is trapped and answered with the same. The
-/// host name is left out: it belongs to the UTS namespace of the caller, which a case may change.
-fn own_names() -> Result<String, String> {
-    let names = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
-    let mut table = String::from("\n[uname]\n");
-    for (key, value) in [
-        ("sysname", names.sysname()),
-        ("release", names.release()),
-        ("version", names.version()),
-        ("machine", names.machine()),
-    ] {
-        table.push_str(&format!("{key} = {}\n", toml::Value::from(value.to_string_lossy().as_ref())));
-    }
-    Ok(table)
 }
 
 /// Runs a `[[same]]` case.

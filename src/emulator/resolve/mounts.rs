@@ -59,12 +59,15 @@ pub struct Mount {
     pub point: String,
     /// What.
     pub kind: FsKind,
+    /// A procfs that shows processes and nothing else (subset=pid, proc(5)).
+    pub is_subset: bool,
 }
 
 /// All mounts that a task sees.
 #[derive(Clone, Debug, Default)]
 pub struct MountTable {
     mounts: Vec<Mount>,
+    has_subset: bool,
     by_id: HashMap<u64, usize>,
     /// By id of the mount below, then mount point: the mount there (the last one mounted).
     on: HashMap<u64, HashMap<String, usize>>,
@@ -93,12 +96,14 @@ impl MountTable {
     /// Adds the mount that holds the root directory of a task, which the file leaves out when the root
     /// directory is not where it is mounted (chroot(2)).
     pub fn add_root(&mut self, id: u64) {
-        self.add(Mount { id, parent: 0, root: String::new(), point: "/".into(), kind: FsKind::Plain });
+        let kind = FsKind::Plain;
+        self.add(Mount { id, parent: 0, root: String::new(), point: "/".into(), kind, is_subset: false });
     }
 
     fn add(&mut self, mount: Mount) {
         let index = self.mounts.len();
         self.by_id.insert(mount.id, index);
+        self.has_subset |= mount.is_subset;
         self.on.entry(mount.parent).or_default().insert(mount.point.clone(), index);
         self.mounts.push(mount);
     }
@@ -122,6 +127,16 @@ impl MountTable {
         let holds = |mount: &Mount| mount.id == id && is_below(path, &mount.point);
         let all = self.mounts.iter().enumerate().filter(|(_, mount)| holds(mount));
         all.max_by_key(|(_, mount)| mount.point.len()).map(|(index, _)| index)
+    }
+
+    /// Whether a mount shows processes and nothing else.
+    pub fn is_subset(&self, id: u64) -> bool {
+        self.get(id).is_some_and(|mount| mount.is_subset)
+    }
+
+    /// Whether there is such a mount.
+    pub fn has_subset(&self) -> bool {
+        self.has_subset
     }
 
     /// Whether anything is mounted on a mount.
@@ -206,8 +221,12 @@ fn parse_line(line: &str) -> Option<(Mount, u64)> {
     let device = mount_of_device((major.parse().ok()?, minor.parse().ok()?));
     let root = unescape(fields.next()?)?;
     let point = unescape(fields.next()?)?;
-    let kind = FsKind::of_type(fields.skip_while(|field| *field != "-").nth(1)?);
-    Some((Mount { id, parent, root: root.trim_end_matches('/').to_owned(), point, kind }, device))
+    let mut fields = fields.skip_while(|field| *field != "-").skip(1);
+    let kind = FsKind::of_type(fields.next()?);
+    let is_subset = kind == FsKind::Proc
+        && fields.nth(1).is_some_and(|options| options.split(',').any(|option| option == "subset=pid"));
+    let root = root.trim_end_matches('/').to_owned();
+    Some((Mount { id, parent, root, point, kind, is_subset }, device))
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ impl Resolver {
         let is_managed = managed.is_some();
         if let Some(managed) = managed {
             match managed {
+                // What a procfs shows is then no matter of the path's text.
+                (FsKind::Proc, _) if task.view.mounts.has_subset() => {}
                 (FsKind::Proc, key) => match self.screen_proc(&key) {
                     Verdict::Walk => {}
                     verdict => return verdict,

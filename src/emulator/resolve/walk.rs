@@ -261,14 +261,15 @@ impl Walk<'_> {
         let text = std::str::from_utf8(name).ok();
         match pos {
             Pos::Real(base, cursor) => {
-                if base.kind == FsKind::Proc
-                    && base.key.as_deref() == Some("/proc")
-                    && let Some(next) = self.self_link(base, name)?
-                {
+                let is_procfs = base.kind == FsKind::Proc && base.key.as_deref() == Some("/proc");
+                if is_procfs && let Some(next) = self.self_link(base, name)? {
                     return Ok(next);
                 }
+                let is_process = name.iter().all(u8::is_ascii_digit);
+                let is_left_out =
+                    is_procfs && !is_process && self.task.view.mounts.is_subset(base.stat.mount);
                 let child = match text {
-                    Some(name) if !cursor.is_empty() => self.tree.child(cursor, name),
+                    Some(name) if !cursor.is_empty() && !is_left_out => self.tree.child(cursor, name),
                     _ => Cursor::default(),
                 };
                 self.down_real(base, child, name)

@@ -24,6 +24,7 @@ mod inject;
 pub mod registers;
 mod tracees;
 mod tracer;
+mod waits;
 mod writes;
 
 use tracees::Tracees;

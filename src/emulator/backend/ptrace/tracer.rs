@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::answer::PtraceAnswer;
 use super::registers::{self, Calls, Mode};
 use super::tracees::{Stops, Tracees};
-use super::{CLONE, Children, Event};
+use super::{CLONE, Children, Event, waits};
 use crate::emulator::abi::{ABIS, Abi};
 use crate::emulator::engine::Engine;
 use crate::emulator::sys::ptrace::{self, Registers, Stop};
@@ -152,8 +152,18 @@ impl Tracer {
                 self.serve_if_trapped(tid)
             }
             Stop::Syscall => self.tracees.resume(tid, 0),
-            Stop::Signal(signal) => self.tracees.resume(tid, signal),
+            Stop::Signal(signal) => self.deliver(tid, signal),
         };
+    }
+
+    /// Hands a signal over. In gVisor, which has no such way to start a call again, waits are left as they are.
+    fn deliver(&self, tid: i32, signal: i32) -> OsResult<()> {
+        if self.calls == Calls::Any
+            && let Some(registers) = waits::again(&ptrace::registers(tid)?, signal)
+        {
+            ptrace::set_registers(tid, &registers)?;
+        }
+        self.tracees.resume(tid, signal)
     }
 
     /// A program that cannot be executed ends the process that was to become it.
