@@ -12,11 +12,21 @@ fn guest(build: Build, name: &str) -> Run {
     Run::new(&[&guest_as("layouts", build), &format!("{DIRECTORY}/{name}"), DIRECTORY, name])
 }
 
+/// What a guest prints of the real file, as if its inode number were small: the oldest structure has 16 bits for it, and a
+/// kernel that has run for a while gives procfs greater ones. The oldest calls then fail, where a virtual file's own number
+/// fits.
+fn bare(run: &Run) -> String {
+    let text = run.go().good();
+    let facts = text.lines().find_map(|line| line.strip_prefix("stat: ")).expect("stat(2)");
+    text.replace("oldstat: EOVERFLOW", &format!("oldstat: {facts}"))
+        .replace("oldlstat: EOVERFLOW", &format!("oldlstat: {facts}"))
+}
+
 #[test]
 fn a_virtual_file_fills_them_as_the_real_one() {
     for build in BUILDS {
         let run = guest(build, "pid_max");
-        let bare = run.go().good();
+        let bare = bare(&run);
         assert!(!bare.contains("kept 0") && !bare.contains("same ino 0"), "{bare}");
         // The metadata of memfd descriptors is a declared difference.
         let options = ["--set", "kernel.pid_max=77777", "--carrier", "fuse"];
@@ -28,7 +38,7 @@ fn a_virtual_file_fills_them_as_the_real_one() {
 fn a_file_that_exists_only_virtually_fills_them_too() {
     for build in BUILDS {
         let only = guest(build, "sysemu_only");
-        let like = guest(build, "pid_max").go().good().replace("pid_max", "sysemu_only");
+        let like = bare(&guest(build, "pid_max")).replace("pid_max", "sysemu_only");
         assert_same(
             &format!("{build:?}"),
             &like,
