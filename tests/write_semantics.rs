@@ -265,6 +265,35 @@ for p in 'sys/vm/kept', 'sys/vm/ignored', 'sys/vm/denied', 'sys/vm/read_only', '
     }
 }
 
+/// The values are those of Linux 6.18 after the same writes; the files belong to the whole machine, so that no test sets them.
+#[test]
+fn keys_of_one_quantity_zero_each_other() {
+    let script = r#"cd /proc/sys/vm
+set_to() { printf "$2" >"$1" 2>/dev/null; echo "$1 $2:" $(cat $3); }
+dirty() { set_to "$1" "$2" 'dirty_ratio dirty_bytes'; }
+background() { set_to "$1" "$2" 'dirty_background_ratio dirty_background_bytes'; }
+overcommit() { set_to "$1" "$2" 'overcommit_ratio overcommit_kbytes'; }
+dirty dirty_bytes 100000000; dirty dirty_ratio 0; dirty dirty_ratio 20; dirty dirty_ratio 101
+background dirty_background_bytes 4000000; background dirty_background_ratio 0
+background dirty_background_bytes 4000000; background dirty_background_ratio 101
+background dirty_background_ratio '10 x'
+overcommit overcommit_kbytes 1000; overcommit overcommit_kbytes 0; overcommit overcommit_ratio 50
+"#;
+    let expected = "dirty_bytes 100000000: 0 100000000\ndirty_ratio 0: 0 100000000\ndirty_ratio 20: 20 0\n\
+                    dirty_ratio 101: 20 0\ndirty_background_bytes 4000000: 0 4000000\n\
+                    dirty_background_ratio 0: 0 0\ndirty_background_bytes 4000000: 0 4000000\n\
+                    dirty_background_ratio 101: 0 4000000\ndirty_background_ratio 10 x: 10 0\n\
+                    overcommit_kbytes 1000: 0 1000\novercommit_kbytes 0: 0 0\novercommit_ratio 50: 50 0\n";
+    let keys = ["dirty_ratio=20", "dirty_bytes=0", "dirty_background_ratio=10", "dirty_background_bytes=0"];
+    let keys = keys.into_iter().chain(["overcommit_ratio=50", "overcommit_kbytes=0"]);
+    let options: Vec<String> = keys.flat_map(|key| ["--set".to_owned(), format!("vm.{key}")]).collect();
+    for carrier in [carrier(), "memfd"] {
+        let mut words: Vec<&str> = options.iter().map(String::as_str).collect();
+        words.extend(["--carrier", carrier]);
+        assert_eq!(Run::new(&["sh", "-c", script]).under(&words).go().stdout, expected, "{carrier}");
+    }
+}
+
 #[test]
 fn names_set_by_calls_and_by_files_agree_and_wake_who_polls() {
     if !is_root() {

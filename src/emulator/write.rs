@@ -218,7 +218,7 @@ impl Store {
         written
     }
 
-    /// Takes over what a write changed, and gives files that follow the same value.
+    /// Takes over what a write changed, and sets the files that change with it.
     fn settle(
         &self,
         object: &Object,
@@ -234,15 +234,21 @@ impl Store {
         if let Some(content) = written.content.clone() {
             let content = Bytes::from(content);
             let scope = bound.unwrap_or_else(|| self.scope(*kind, tid));
+            let is_new = || self.content_in(object, tid, bound).as_ref() != Ok(&content);
+            let on_change =
+                (!rules.zeroes_on_change.is_empty() && is_new()).then_some(&rules.zeroes_on_change);
             if is_real {
                 // What shows the real value anyhow must not stay at this one.
                 self.values.forget(&object.key, scope);
             }
-            if !is_real || self.content_in(object, tid, bound).as_ref() != Ok(&content) {
+            if !is_real || is_new() {
                 self.values.set(&object.key, scope, content.clone());
             }
             for path in &rules.also {
-                self.set_also(path, tid, &content);
+                self.set_other(path, tid, &content);
+            }
+            for path in rules.zeroes.iter().chain(on_change.into_iter().flatten()) {
+                self.set_other(path, tid, &Bytes::from_static(b"0\n"));
             }
         }
         if rules.poll && written.result.is_ok() {
@@ -251,7 +257,7 @@ impl Store {
         written
     }
 
-    fn set_also(&self, path: &str, tid: u32, content: &Bytes) {
+    fn set_other(&self, path: &str, tid: u32, content: &Bytes) {
         if let Entry::File(row) = self.tree.entry(&self.tree.at(path))
             && let What::File { scope, .. } = &row.what
         {

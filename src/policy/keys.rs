@@ -115,6 +115,9 @@ const NOT_BELOW: Key = key(
 const NOT_ABOVE: Key =
     key("not_above", Kind::Text, "the file whose first value is the most that the first one can be (EINVAL)");
 const ALSO: Key = key("also", Kind::Texts, "files that a write gives the same value; `*` stands for all");
+const ZEROES: Key = key("zeroes", Kind::Texts, "files that a write sets to 0");
+const ZEROES_ON_CHANGE: Key =
+    key("zeroes_on_change", Kind::Texts, "files that a write of another value than before sets to 0");
 const FOLLOWS: Key =
     key("follows", Kind::Text, "the file whose written value shows here until this one is written");
 const EXCEPT: Key = key(
@@ -231,6 +234,8 @@ pub const SECTIONS: &[Section] = &[
             NOT_BELOW,
             NOT_ABOVE,
             ALSO,
+            ZEROES,
+            ZEROES_ON_CHANGE,
             FOLLOWS,
             EXCEPT,
             ROUND_UP,
@@ -263,6 +268,8 @@ pub const SECTIONS: &[Section] = &[
             NOT_BELOW,
             NOT_ABOVE,
             ALSO,
+            ZEROES,
+            ZEROES_ON_CHANGE,
             FOLLOWS,
             EXCEPT,
             ROUND_UP,

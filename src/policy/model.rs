@@ -146,6 +146,10 @@ pub struct WriteRules {
     pub not_above: Option<String>,
     /// Files that get the same value; a `*` component stands for all that exist.
     pub also: Vec<String>,
+    /// Files that a write sets to 0.
+    pub zeroes: Vec<String>,
+    /// Files that a write of another value than before sets to 0.
+    pub zeroes_on_change: Vec<String>,
     /// The file whose written value shows until this one is written.
     pub follows: Option<String>,
     /// Path components of files that do not follow, where the row stands for many.

@@ -3,7 +3,7 @@
 use super::diagnostic::Report;
 use super::parse::Fields;
 use super::rows::{check_path, sysctl_path};
-use super::{Reversed, Rounding, WriteRules};
+use super::{Reversed, Rounding, Sourced, WriteRules};
 use crate::emulator::codec::Codec;
 
 /// Capabilities by number, as far as rows can ask for them (capabilities(7)).
@@ -38,13 +38,14 @@ pub(super) fn of(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>
         file_path(&text.value).map_err(|why| report.add(text.origin, format!("{name}: {why}"))).ok()
     };
     let (not_below, not_above, follows) = (file("not_below"), file("not_above"), file("follows"));
-    let mut also = Vec::new();
-    for text in fields.texts(report, "also") {
-        match file_path(&text.value) {
-            Ok(path) => also.push(path),
-            Err(why) => report.add(text.origin, format!("also: {why}")),
-        }
-    }
+    let mut files = |name| {
+        let texts = fields.texts(report, name).into_iter();
+        let path = |text: Sourced<String>| {
+            file_path(&text.value).map_err(|why| report.add(text.origin, format!("{name}: {why}"))).ok()
+        };
+        texts.filter_map(path).collect()
+    };
+    let (also, zeroes, zeroes_on_change) = (files("also"), files("zeroes"), files("zeroes_on_change"));
     WriteRules {
         choices: choices(fields, report, codec),
         other_is_enoent: word(fields, "otherwise").as_deref() == Some("ENOENT"),
@@ -52,6 +53,8 @@ pub(super) fn of(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>
         not_below,
         not_above,
         also,
+        zeroes,
+        zeroes_on_change,
         follows,
         except: fields.texts(report, "except").into_iter().map(|name| name.value).collect(),
         rounding: rounding(fields, report, codec),

@@ -187,11 +187,14 @@ fn put_rules(rules: &WriteRules, put: &mut impl FnMut(&str, String)) {
             put(name, quoted(path));
         }
     }
-    if !rules.also.is_empty() {
-        put("also", list(&rules.also));
-    }
-    if !rules.except.is_empty() {
-        put("except", list(&rules.except));
+    let lists = [
+        ("also", &rules.also),
+        ("zeroes", &rules.zeroes),
+        ("zeroes_on_change", &rules.zeroes_on_change),
+        ("except", &rules.except),
+    ];
+    for (name, texts) in lists.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+        put(name, list(texts));
     }
     match rules.rounding {
         Some(Rounding::Up(step)) => put("round_up", step.to_string()),
