@@ -158,6 +158,22 @@ fn traced_uname_stops_once() {
     assert_traced("uname", "uname", Verdict::Value, 10.0, 1.0);
 }
 
+/// The kernel sends SIGCHLD for each stop, which must not concern the thread that waits for the program's end.
+#[test]
+fn stops_wake_nobody_but_the_tracer() {
+    let script = r#"sleeper=$(sed -n 's/^TracerPid:\t//p' /proc/self/status)
+sleeper=$(sed -n 's/^Tgid:\t//p' /proc/$sleeper/status)
+switches() { awk '/ctxt_switches/ {sum += $2} END {print sum}' /proc/$sleeper/task/$sleeper/status; }
+before=$(switches)
+"$0" bench-guest stat-managed 20000 >/dev/null
+echo $(($(switches) - before))"#;
+    let run = Run::new(&["sh", "-eu", "-c", script, sysemu_program()]);
+    let row = ["--no-auto", "--file", "/proc/sys/kernel/sysemu_bench=12345"];
+    let words = [&row[..], &["--backend", "ptrace"]].concat();
+    let switches: u32 = run.under(&words).go().good().trim().parse().expect("a number");
+    assert!(switches < 200, "{switches} context switches of the main thread in 20000 stops");
+}
+
 #[test]
 fn a_traced_program_does_not_stop_at_calls_that_nobody_selected() {
     let of = Of { row: "openat", verdict: Verdict::Continue };

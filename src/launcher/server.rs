@@ -155,10 +155,15 @@ impl Server {
     }
 
     async fn serve(&mut self) -> std::io::Result<()> {
-        let mut children = signal(SignalKind::child())?;
+        let mut events = self.program.take_events();
+        // A tracer hears of everybody's end, so that there is nothing to reap; and each stop raises SIGCHLD, which
+        // costs a wake-up of this thread unless it stays blocked.
+        let mut children = events.is_none().then(|| signal(SignalKind::child())).transpose()?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut wanted = SigSet::empty();
-        wanted.add(Signal::SIGCHLD);
+        if children.is_some() {
+            wanted.add(Signal::SIGCHLD);
+        }
         wanted.add(Signal::SIGTERM);
         pthread_sigmask(SigmaskHow::SIG_UNBLOCK, Some(&wanted), None)?;
         let control = match self.control.take() {
@@ -170,14 +175,12 @@ impl Server {
         let control = std::os::unix::net::UnixDatagram::from(control);
         control.set_nonblocking(true)?;
         let mut control = Some(UnixDatagram::from_std(control)?);
-        let mut events = self.program.take_events();
         loop {
-            // A tracer hears of everybody's end, so that there is nothing to reap.
-            if events.is_none() && self.reap(&mut control) == Tree::Ended {
+            if children.is_some() && self.reap(&mut control) == Tree::Ended {
                 return Ok(());
             }
             tokio::select! {
-                _ = children.recv() => {}
+                () = changed(&mut children) => {}
                 event = next(&mut events) => {
                     if self.note(event, &mut control) == Tree::Ended {
                         return Ok(());
@@ -316,6 +319,14 @@ impl Server {
 enum Tree {
     Runs,
     Ended,
+}
+
+/// Returns when a child may have changed; never with a tracer.
+async fn changed(children: &mut Option<tokio::signal::unix::Signal>) {
+    match children {
+        Some(children) => drop(children.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What the tracer says next; never anything without one.
