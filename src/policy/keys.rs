@@ -148,6 +148,60 @@ const PATH: Key = required(
     "absolute path; `*` matches any one component, `{cpu}` and `{node}` stand for each CPU and memory node",
 );
 
+/// Keys of every row that describes a file.
+const CONTENT_KEYS: [Key; 23] = [
+    TYPE,
+    LEN,
+    RANGE,
+    MODE,
+    SCOPE,
+    WRITE,
+    CHOICES,
+    OTHERWISE,
+    REVERSED,
+    NOT_BELOW,
+    NOT_ABOVE,
+    ALSO,
+    ZEROES,
+    ZEROES_ON_CHANGE,
+    FOLLOWS,
+    EXCEPT,
+    ROUND_UP,
+    ROUND_DOWN,
+    NEEDS,
+    POLL,
+    WHEN,
+    DOC,
+    SOURCE,
+];
+
+const SYSCTL_KEYS: [Key; 3 + CONTENT_KEYS.len()] = with_content_keys([
+    required(
+        "key",
+        Kind::Text,
+        "name as sysctl(8) spells it, with `.` or `/`; `*` matches any one component",
+    ),
+    key("value", Kind::Text, "its value"),
+    PROVIDER,
+]);
+
+const FILE_KEYS: [Key; 4 + CONTENT_KEYS.len()] = with_content_keys([
+    PATH,
+    key("content", Kind::Text, "its bytes"),
+    PROVIDER,
+    key("like", Kind::Text, "path of a real file that is given instead, such as /dev/null"),
+]);
+
+const fn with_content_keys<const OWN: usize, const ALL: usize>(own: [Key; OWN]) -> [Key; ALL] {
+    let mut keys = [DOC; ALL];
+    let mut at = 0;
+    while at < ALL {
+        keys[at] = if at < OWN { own[at] } else { CONTENT_KEYS[at - OWN] };
+        at += 1;
+    }
+    keys
+}
+
 /// The format.
 pub const SECTIONS: &[Section] = &[
     Section {
@@ -210,77 +264,8 @@ pub const SECTIONS: &[Section] = &[
             ),
         ],
     },
-    Section {
-        name: "sysctl",
-        is_array: true,
-        doc: "a file below /proc/sys with a type",
-        keys: &[
-            required(
-                "key",
-                Kind::Text,
-                "name as sysctl(8) spells it, with `.` or `/`; `*` matches any one component",
-            ),
-            key("value", Kind::Text, "its value"),
-            PROVIDER,
-            TYPE,
-            LEN,
-            RANGE,
-            MODE,
-            SCOPE,
-            WRITE,
-            CHOICES,
-            OTHERWISE,
-            REVERSED,
-            NOT_BELOW,
-            NOT_ABOVE,
-            ALSO,
-            ZEROES,
-            ZEROES_ON_CHANGE,
-            FOLLOWS,
-            EXCEPT,
-            ROUND_UP,
-            ROUND_DOWN,
-            NEEDS,
-            POLL,
-            WHEN,
-            DOC,
-            SOURCE,
-        ],
-    },
-    Section {
-        name: "file",
-        is_array: true,
-        doc: "a file",
-        keys: &[
-            PATH,
-            key("content", Kind::Text, "its bytes"),
-            PROVIDER,
-            key("like", Kind::Text, "path of a real file that is given instead, such as /dev/null"),
-            TYPE,
-            LEN,
-            RANGE,
-            MODE,
-            SCOPE,
-            WRITE,
-            CHOICES,
-            OTHERWISE,
-            REVERSED,
-            NOT_BELOW,
-            NOT_ABOVE,
-            ALSO,
-            ZEROES,
-            ZEROES_ON_CHANGE,
-            FOLLOWS,
-            EXCEPT,
-            ROUND_UP,
-            ROUND_DOWN,
-            NEEDS,
-            POLL,
-            WHEN,
-            DOC,
-            SOURCE,
-        ],
-    },
+    Section { name: "sysctl", is_array: true, doc: "a file below /proc/sys with a type", keys: &SYSCTL_KEYS },
+    Section { name: "file", is_array: true, doc: "a file", keys: &FILE_KEYS },
     Section { name: "dir", is_array: true, doc: "a directory", keys: &[PATH, MODE, WHEN, DOC, SOURCE] },
     Section {
         name: "link",
