@@ -2,7 +2,7 @@
 
 SHELL = /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: help setup deps build test check demo bench fuzz programs loads stress soak judges ltp selftests pjdfstest release
+.PHONY: help setup deps build test check demo bench fuzz programs loads stress catalogue soak judges ltp selftests pjdfstest release
 
 CARGO = . scripts/cargo-path && cargo
 # One place for the path of the binary that demo and programs run.
@@ -64,6 +64,9 @@ loads: deps ## the load of threads, children and signals fifty times, with both 
 stress: setup ## hostile circumstances at length, a million managed calls among them, with both backends
 	@. scripts/cargo-path && SYSEMU_LONG=1 cargo test --test hostile --test write_hostile --test sequences
 	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_BACKEND=ptrace cargo test --test hostile
+
+catalogue: setup ## every sysctl of the catalogue against this kernel; for a machine of one's own: all are written to
+	@. scripts/cargo-path && SYSEMU_LONG=1 SYSEMU_WRITE_HOST=1 cargo test --test catalogue_oracle -- --nocapture
 
 # Whoever runs suites of others has built them: nothing of theirs is here. One case at a time: LTP's share loop devices.
 OUTSIDE = $(CARGO) build --release --bins --quiet && SYSEMU=$$PWD/$(BINARY) cargo test --test judges -- --test-threads 1
