@@ -66,15 +66,9 @@ fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>
     if name != b"cwd" && (shows_path || !is_number) {
         return Ok(None);
     }
-    let query = Query { tid: call.tid, dirfd, path, last: Final::NoFollow, resolve: 0 };
-    let Found::Kernel(Some(link)) = resolver.resolve_fully(&query)? else {
-        return Ok(None);
-    };
-    if link.kind != FsKind::Proc || !link.stat.is(libc::S_IFLNK) {
-        return Ok(None);
-    }
-    // Not by the number of the process, which is another one in another pid namespace.
-    let key = match resolver.resolve_fully(&Query { last: Final::Follow, ..query })? {
+    // What it leads to first: it mostly is nothing of ours, and then nothing else needs to be known.
+    let query = Query { tid: call.tid, dirfd, path, last: Final::Follow, resolve: 0 };
+    let key = match resolver.resolve_fully(&query)? {
         Found::Virtual(object) => object.key.as_bytes().to_vec(),
         Found::OnBehalf(real) if name == b"cwd" => match &real.key {
             Some(key) => key.clone().into_bytes(),
@@ -82,5 +76,11 @@ fn magic_text(call: &Call<'_>, dirfd: i32, path: &[u8]) -> Result<Option<Vec<u8>
         },
         _ => return Ok(None),
     };
-    Ok(Some(if key.is_empty() { b"/".to_vec() } else { key }))
+    // Not by the number of the process, which is another one in another pid namespace.
+    match resolver.resolve_fully(&Query { last: Final::NoFollow, ..query })? {
+        Found::Kernel(Some(link)) if link.kind == FsKind::Proc && link.stat.is(libc::S_IFLNK) => {
+            Ok(Some(if key.is_empty() { b"/".to_vec() } else { key }))
+        }
+        _ => Ok(None),
+    }
 }

@@ -127,14 +127,8 @@ impl PtraceServer {
         });
         let own = server.clone();
         std::thread::Builder::new().name("tracer".into()).spawn(move || {
-            match seize(&socket, stops, &own.program) {
-                Ok(Some(program)) => {
-                    Tracer::new(engine, Tracees::new(stops, pass), events, program).run(children);
-                }
-                Ok(None) => {}
-                Err(errno) => {
-                    let _ = own.refused.set(errno);
-                }
+            if let Some(program) = own.seize(&socket, stops) {
+                Tracer::new(engine, Tracees::new(stops, pass), events, program).run(children);
             }
             own.ended.store(true, Ordering::SeqCst);
         })?;
@@ -155,21 +149,27 @@ impl PtraceServer {
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
-}
 
-/// Seizes the child at the other end, and says which before it goes on; `None` when there is none any more.
-fn seize(socket: &OwnedFd, stops: Stops, program: &OnceLock<i32>) -> OsResult<Option<i32>> {
-    let Some(pid) = spawn::await_tracee(socket.as_fd())? else { return Ok(None) };
-    let seized = take(pid, stops).and_then(|()| {
-        let _ = program.set(pid);
-        spawn::release_tracee(socket.as_fd())
-    });
-    if let Err(errno) = seized {
-        // The child waits at the other end, which others hold open too.
-        let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
-        return Err(errno);
+    /// Seizes the child at the other end, and says which before it goes on; `None` when there is none.
+    fn seize(&self, socket: &OwnedFd, stops: Stops) -> Option<i32> {
+        let pid = spawn::await_tracee(socket.as_fd()).inspect_err(|errno| self.refuse(*errno)).ok()??;
+        let seized = take(pid, stops).and_then(|()| {
+            let _ = self.program.set(pid);
+            spawn::release_tracee(socket.as_fd())
+        });
+        if let Err(errno) = seized {
+            // Before the child hears of it: whoever started it then asks for the reason at once.
+            self.refuse(errno);
+            // The child waits at the other end, which others hold open too.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+            return None;
+        }
+        Some(pid)
     }
-    Ok(Some(pid))
+
+    fn refuse(&self, errno: OsErrno) {
+        let _ = self.refused.set(errno);
+    }
 }
 
 fn take(pid: i32, stops: Stops) -> OsResult<()> {
