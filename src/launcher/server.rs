@@ -1,7 +1,6 @@
 //! The server: supervises the program and reaps everything it leaves behind.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use nix::errno::Errno as OsErrno;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -126,9 +125,6 @@ fn pin_threads(cpu: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How long the tracer may take to tell that the program goes on.
-const TOLD_BY_THE_TRACER: Duration = Duration::from_millis(20);
-
 struct Server {
     supervisor: Supervisor,
     program: Supervised,
@@ -163,10 +159,9 @@ impl Server {
         // A tracer hears of everybody's end, so that there is nothing to reap; and each stop raises SIGCHLD, which
         // costs a wake-up of this thread unless it stays blocked.
         let mut children = events.is_none().then(|| signal(SignalKind::child())).transpose()?;
-        let is_traced = children.is_none();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut wanted = SigSet::empty();
-        if !is_traced {
+        if children.is_some() {
             wanted.add(Signal::SIGCHLD);
         }
         wanted.add(Signal::SIGTERM);
@@ -181,12 +176,10 @@ impl Server {
         control.set_nonblocking(true)?;
         let mut control = Some(UnixDatagram::from_std(control)?);
         loop {
-            if !is_traced && self.reap(&mut control) == Tree::Ended {
+            if children.is_some() && self.reap(&mut control) == Tree::Ended {
                 return Ok(());
             }
-            // In this order: what became of the program decides what the front's words still mean.
             tokio::select! {
-                biased;
                 () = changed(&mut children) => {}
                 event = next(&mut events) => {
                     if self.note(event, &mut control) == Tree::Ended {
@@ -197,7 +190,7 @@ impl Server {
                     tree::kill_all();
                     return Ok(());
                 }
-                () = hear(&mut control, self.pid(), self.is_stopped.then_some(self.stops), is_traced) => {
+                () = hear(&mut control, self.pid(), self.is_stopped.then_some(self.stops)) => {
                     // Killed with the front: what it stood for ends too.
                     tree::kill_all();
                     return Ok(());
@@ -347,8 +340,7 @@ async fn next(events: &mut Option<UnboundedReceiver<Event>>) -> Option<Event> {
 /// Does what the front says; returns when the front is gone before the program ended.
 ///
 /// `stop` is the stop that the program is in, by number. An older one is over, and a newer one is none of the front's.
-/// Dropped when the tracer says something: a wish to go on from that stop is then out of date.
-async fn hear(control: &mut Option<UnixDatagram>, program: i32, stop: Option<i32>, is_traced: bool) {
+async fn hear(control: &mut Option<UnixDatagram>, program: i32, stop: Option<i32>) {
     let Some(front) = control else {
         return std::future::pending().await;
     };
@@ -360,15 +352,8 @@ async fn hear(control: &mut Option<UnixDatagram>, program: i32, stop: Option<i32
                 let _ = wait::kill(program, number);
             }
             // Continuing what runs already would make handlers for SIGCONT run twice.
-            Some(Message::Resume(stops)) if stop == Some(stops) => {
-                if is_traced {
-                    // Whoever continued the front mostly continued the program too. The tracer hears of it a little
-                    // later, and meanwhile a SIGCONT would take back the next stop.
-                    tokio::time::sleep(TOLD_BY_THE_TRACER).await;
-                }
-                if is_stopped(program) {
-                    let _ = wait::kill(program, libc::SIGCONT);
-                }
+            Some(Message::Resume(stops)) if stop == Some(stops) && is_stopped(program) => {
+                let _ = wait::kill(program, libc::SIGCONT);
             }
             Some(_) => {}
             None => return,
