@@ -33,17 +33,11 @@ pub fn capability_name(number: u32) -> Option<&'static str> {
 
 /// The rules of a table; what is wrong goes to the report.
 pub(super) fn of(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>) -> WriteRules {
-    let mut file = |name| {
-        let text = fields.text(report, name)?;
-        file_path(&text.value).map_err(|why| report.add(text.origin, format!("{name}: {why}"))).ok()
-    };
+    let mut file = |name| fields.text(report, name).and_then(|text| file_of(report, name, text));
     let (not_below, not_above, follows) = (file("not_below"), file("not_above"), file("follows"));
     let mut files = |name| {
         let texts = fields.texts(report, name).into_iter();
-        let path = |text: Sourced<String>| {
-            file_path(&text.value).map_err(|why| report.add(text.origin, format!("{name}: {why}"))).ok()
-        };
-        texts.filter_map(path).collect()
+        texts.filter_map(|text| file_of(report, name, text)).collect()
     };
     let (also, zeroes, zeroes_on_change) = (files("also"), files("zeroes"), files("zeroes_on_change"));
     WriteRules {
@@ -68,6 +62,10 @@ pub(super) fn of(fields: &Fields<'_>, report: &mut Report, codec: Option<&Codec>
 /// Words outside their sets were reported already.
 fn word(fields: &Fields<'_>, name: &str) -> Option<String> {
     fields.text(&mut Report::default(), name).map(|word| word.value)
+}
+
+fn file_of(report: &mut Report, name: &str, text: Sourced<String>) -> Option<String> {
+    file_path(&text.value).map_err(|why| report.add(text.origin, format!("{name}: {why}"))).ok()
 }
 
 /// A path, or a key as sysctl(8) spells it.
